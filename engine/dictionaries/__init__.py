@@ -1,0 +1,1 @@
+"""Sparse dictionaries: the neutral form, architectures, training, metrics."""

@@ -1,0 +1,1 @@
+"""The geometry of activations and features: spectra, fits, similarity."""

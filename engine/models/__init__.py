@@ -1,0 +1,1 @@
+"""Opening models, their hook points, capturing activations, memory estimates."""

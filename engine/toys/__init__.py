@@ -1,0 +1,1 @@
+"""Toy models with known answers, one file each."""

@@ -1,0 +1,42 @@
+"""The gate: a dictionary planted in superposed data is found again, atom by atom."""
+
+from __future__ import annotations
+
+import torch
+
+from engine.dictionaries.topk import TopKLoss, initial_weights
+from engine.dictionaries.trainer import Plan, Trainer
+
+ATOMS, D, ACTIVE = 96, 32, 3
+WANTED = 0.97  # mean over planted atoms of the largest cosine with a learned one
+CHANCE = 0.6  # what random directions reach
+
+
+def planted(seed):
+    """96 unit atoms in 32 dimensions, and a generator of activations that are sums of about three of them."""
+    generator = torch.Generator().manual_seed(seed)
+    atoms = torch.nn.functional.normalize(torch.randn(ATOMS, D, generator=generator), dim=1)
+
+    def draw(count):
+        active = torch.rand(count, ATOMS, generator=generator) < ACTIVE / ATOMS
+        size = 0.5 + torch.rand(count, ATOMS, generator=generator)
+        return (active * size) @ atoms + 0.01 * torch.randn(count, D, generator=generator) + 0.3
+
+    return atoms, draw, generator
+
+
+def mean_max_cosine(atoms, decoder):
+    return float((atoms @ torch.nn.functional.normalize(decoder, dim=1).T).amax(dim=1).mean())
+
+
+def test_a_planted_dictionary_is_recovered():
+    atoms, draw, generator = planted(0)
+    sample = draw(4_096)
+    mean = sample.mean(dim=0)
+    variance = float((sample - mean).square().sum(dim=1).mean())
+    weights = initial_weights(128, mean, generator)
+    assert mean_max_cosine(atoms, weights.decoder) < CHANCE
+    trainer = Trainer(weights, TopKLoss(ACTIVE + 1, variance), Plan.usual(1_500, 3e-3, dead_after=20_000))
+    for _ in range(1_500):
+        trainer.step(draw(512))
+    assert mean_max_cosine(atoms, weights.decoder) > WANTED

@@ -1,0 +1,159 @@
+"""The experiment as a person runs it: quick, stopped and resumed, and the model it leaves behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.errors import ParameterError
+from engine.figures import Lines, Table, TokenStrip
+from engine.models.native import load_native
+from engine.runs.control import Control
+from engine.runs.declaration import find
+from engine.runs.execute import execute
+from engine.runs.parameters import check
+from engine.runs.recording import Recording
+from engine.text import stories
+from engine.toys.story_training import story_losses
+
+TINY = {"size": "quick", "steps": 45, "stories": 200, "layers": 1, "d_model": 16, "heads": 2, "batch": 4, "seed": 7}
+
+
+class StopAt:
+    """A sink that stops the run when the training loss of ``step`` arrives."""
+
+    def __init__(self, control: Control, step: int) -> None:
+        self.control, self.step = control, step
+
+    def metrics(self, rows: dict[str, tuple[float, float, float]]) -> None:
+        if rows.get("loss", (-1,))[0] == self.step:
+            self.control.stop()
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: None
+
+
+def start(folder: Path, values: dict[str, Any], stop: int = 0, resume: bool = False) -> Recording:
+    found = find("tiny-language-model")
+    control = Control()
+    record = execute(found, check(found.parameters, values), folder, [StopAt(control, stop)], control, resume)
+    assert record.state == ("stopped" if stop else "finished"), record.traceback
+    return Recording(folder)
+
+
+def test_a_quick_run_learns_more_than_word_pairs(tmp_path: Path) -> None:
+    recording = start(tmp_path / "tiny-language-model-1", {"size": "quick"})
+    record = recording.record()
+    test_loss = recording.metric("test_loss")
+    ladder = record.facts["ladder"]
+    assert test_loss[-1, 1] < 1.0 < ladder["2-gram"]
+    assert ladder["3-gram"] < ladder["2-gram"] < ladder["1-gram"]
+    assert ladder["entropy floor"] == pytest.approx(stories.floor(), abs=0.01)
+    assert recording.metric("loss")[:, 0].tolist() == list(range(1, 61))
+    assert test_loss[:, 0].tolist() == [20, 40, 60]
+
+    lines = recording.figure("loss")
+    assert isinstance(lines, Lines)
+    assert set(lines.reference) == {"entropy floor", "1-gram", "2-gram", "3-gram"}
+    assert lines.y[0].tolist() == recording.metric("loss")[:, 1].tolist()
+    assert lines.y[1, :3].tolist() == test_loss[:, 1].tolist()
+
+    table = recording.figure("slots")
+    assert isinstance(table, Table)
+    columns = dict(zip((axis.label for axis in table.axes), table.columns, strict=True))
+    weights = columns["Tokens"] / columns["Tokens"].sum()
+    # The slots together are the held-out loss, the floor and the control.
+    assert (weights * columns["Model loss"]).sum() == pytest.approx(test_loss[-1, 1], abs=1e-9)
+    assert (weights * columns["Entropy floor"]).sum() == pytest.approx(stories.floor(), abs=0.001)
+    assert (weights * columns["3-gram loss"]).sum() == pytest.approx(ladder["3-gram"], abs=1e-9)
+    assert columns["Tokens"][list(columns["Slot"]).index("name 3")] == 200
+
+    strip = recording.figure("story")
+    assert isinstance(strip, TokenStrip)
+    first = stories.from_code(int(recording.kept("held_out_stories")[0]))
+    assert strip.tokens.tolist() == [*first.words, "<end>"]
+
+
+def test_the_model_joins_the_session_and_is_the_one_that_was_measured(tmp_path: Path) -> None:
+    recording = start(tmp_path / "tiny-language-model-4", TINY)
+    ((section, id, attributes, arrays),) = recording.things()
+    assert (section, id, attributes["reference"]) == ("models", "tiny-language-model-4", "toy:tiny-language-model-4")
+    bridge = load_native(attributes, arrays)
+    held_out = [stories.from_code(int(code)) for code in recording.kept("held_out_stories")]
+    loss = float(story_losses(bridge, held_out, 128).mean())
+    assert loss == pytest.approx(recording.metric("test_loss")[-1, 1], abs=1e-6)
+    assert attributes["test_loss"] == recording.metric("test_loss")[-1, 1]
+
+
+# 20 and 40 are steps at which it is measured and kept; 20 stops right behind, 33 between two, 1 before any.
+@pytest.mark.parametrize("stop", [1, 20, 33])
+def test_a_stopped_and_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path: Path, stop: int) -> None:
+    through = start(tmp_path / "through" / "tiny-language-model-1", TINY)
+    folder = tmp_path / "stopped" / "tiny-language-model-1"
+    stopped = start(folder, TINY, stop=stop)
+    assert len(stopped.metric("loss")) == stop
+    resumed = start(folder, TINY, resume=True)
+    for name in ("loss", "test_loss", "floor"):
+        assert np.array_equal(through.metric(name)[:, :2], resumed.metric(name)[:, :2]), name
+    _, _, _, expected = next(through.things())
+    _, _, _, found = next(resumed.things())
+    assert expected.keys() == found.keys()
+    assert all(np.array_equal(expected[name], found[name]) for name in expected)
+    lines, again = through.figure("loss"), resumed.figure("loss")
+    assert isinstance(lines, Lines)
+    assert isinstance(again, Lines)
+    assert np.array_equal(lines.y, again.y, equal_nan=True)
+
+
+def test_a_run_killed_between_checkpoints_goes_on_from_the_last(tmp_path: Path) -> None:
+    through = start(tmp_path / "through" / "tiny-language-model-1", TINY)
+    folder = tmp_path / "killed" / "tiny-language-model-1"
+    # What a kill at step 27 leaves: the checkpoint of step 20 and metric rows behind it.
+    start(folder, TINY, stop=20)
+    extra = np.array([[21, 9.0, 1.0], [22, 9.0, 1.0]])
+    with open(folder / "metrics" / "loss.f64", "ab") as out:
+        out.write(extra.astype("<f8").tobytes())
+    resumed = start(folder, TINY, resume=True)
+    assert np.array_equal(through.metric("loss")[:, :2], resumed.metric("loss")[:, :2])
+
+
+def test_another_seed_gives_other_stories_and_weights(tmp_path: Path) -> None:
+    one = start(tmp_path / "one", TINY | {"steps": 2})
+    other = start(tmp_path / "other", TINY | {"steps": 2, "seed": 8})
+    assert not np.array_equal(one.kept("training_stories"), other.kept("training_stories"))
+    assert not np.array_equal(one.metric("loss")[:, 1], other.metric("loss")[:, 1])
+
+
+def test_an_attention_only_model_of_other_shape_trains(tmp_path: Path) -> None:
+    values = TINY | {"attention_only": True, "layers": 2, "context": 64, "steps": 3}
+    recording = start(tmp_path / "tiny-language-model-1", values)
+    _, _, attributes, arrays = next(recording.things())
+    assert attributes["config"]["attn_only"]
+    assert not [name for name in arrays if "mlp" in name]
+    assert arrays["pos_embed.weight"].shape == (64, 16)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"context": 41}, "context=41"),
+        ({"heads": 3}, "d_model=64 cannot be shared out among heads=3"),
+        ({"size": "huge"}, "size="),
+        ({"steps": 0}, "steps=0"),
+        ({"lr": float("nan")}, "lr="),
+    ],
+)
+def test_parameters_out_of_bounds_are_named(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ParameterError) as problem:
+        check(find("tiny-language-model").parameters, values)
+    assert said in str(problem.value)
+
+
+def test_listing_the_experiment_imports_no_torch() -> None:
+    code = "import sys, engine.toys.tiny_language_model; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
