@@ -1,0 +1,212 @@
+"""Cards of what runs produce: a dictionary, a text. All from the session's stored attributes and arrays."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
+
+from app.panels.facts import FactsTable, rows_of
+from app.panels.panel import Page
+from app.panels.parts import Notice, Section, button, row, title_label
+from app.panels.rows import Rows, RowsView
+from app.panels.words import metric_value, size
+from engine.errors import SuperscopeError
+from engine.figures.kinds import Axis, Histogram
+
+if TYPE_CHECKING:
+    from app.workbench import Workbench
+
+BINS_A_DECADE = 4
+
+
+class ThingCard(Page):
+    """What a card of any section has: facts, arrays, the run it came from."""
+
+    section = ""
+    gone = "It is no longer in this session."
+
+    def __init__(self, key: str, workbench: Workbench, parent: QWidget | None = None) -> None:
+        super().__init__(key, workbench, parent)
+        self.head = title_label("")
+        self.problem = Notice("warning")
+        self.facts = FactsTable("Facts")
+        self._arrays = Rows(["Array", "Shape", "Type", "Size"], monospaced=["Array"])
+        self.arrays = RowsView(self._arrays, "Arrays", most=10)
+        self._arrays_section = Section("Arrays", self.arrays)
+        self.column.addWidget(self.head)
+        self.column.addLayout(row(*self.make_actions()))
+        for widget in (self.problem, self.facts, *self.make_extras(), self._arrays_section):
+            self.column.addWidget(widget)
+        self.column.addStretch(1)
+        workbench.things_changed.connect(self._changed)
+        self.refresh()
+
+    def title(self) -> str:
+        attributes = self.attributes()
+        return str(attributes.get("title") or self.key) if attributes is not None else self.key
+
+    def closing(self) -> None:
+        self.workbench.things_changed.disconnect(self._changed)
+
+    def attributes(self) -> dict[str, Any] | None:
+        """The thing's attributes; None where it is no longer there."""
+        for thing in self.workbench.session.things(self.section):
+            if thing.id == self.key:
+                return dict(thing.attributes)
+        return None
+
+    def make_actions(self) -> list[QPushButton]:
+        """Buttons under the title."""
+        return []
+
+    def make_extras(self) -> list[QWidget]:
+        """Widgets between the facts and the arrays."""
+        return []
+
+    def fact_rows(self, attributes: dict[str, Any]) -> list[tuple[str, ...]]:
+        """The facts shown, from the attributes."""
+        return rows_of(attributes)
+
+    def refresh(self) -> None:
+        """Bring all up to date with the session."""
+        attributes = self.attributes()
+        self.head.setText(self.title())
+        self.problem.say("" if attributes is not None else self.gone)
+        self.facts.set_rows(self.fact_rows(attributes) if attributes is not None else [])
+        rows = []
+        session = self.workbench.session
+        names = session.thing_array_names(self.section, self.key) if attributes is not None else []
+        for name in names:
+            array = session.thing_array(self.section, self.key, name)
+            shape = " × ".join(f"{length:,}" for length in array.shape) or "one number"
+            rows.append([name, shape, str(array.dtype), size(array.size * array.dtype.itemsize)])
+        self._arrays.set_rows(rows)
+        self._arrays_section.setVisible(bool(rows))
+        self._say_title()
+
+    def _changed(self, section: str) -> None:
+        if section in ("", self.section):
+            self.refresh()
+
+
+class DictionaryCard(ThingCard):
+    """A dictionary: its configuration, arrays, firing densities and the run that trained it."""
+
+    kind = "dictionary"
+    section = "dictionaries"
+    gone = "This dictionary is no longer in the session; undo brings it back where it was deleted here."
+
+    def make_actions(self) -> list[QPushButton]:
+        self._to_run = button("Open its run", self._open_run, tip="The training run with its curves and figures")
+        return [self._to_run]
+
+    def make_extras(self) -> list[QWidget]:
+        self._density_view: Any = None
+        self._density = QWidget()
+        QVBoxLayout(self._density).setContentsMargins(0, 0, 0, 0)
+        return [self._density]
+
+    def fact_rows(self, attributes: dict[str, Any]) -> list[tuple[str, ...]]:
+        config = attributes.get("config", {})
+        if isinstance(config, str):
+            try:
+                config = json.loads(config)
+            except ValueError:
+                config = {"config": config}
+        rest = {name: value for name, value in attributes.items() if name not in ("config", "title", "metrics")}
+        return rows_of(config, verbatim=True) + rows_of(rest, verbatim=True) + self._metric_rows(attributes)
+
+    def _metric_rows(self, attributes: dict[str, Any]) -> list[tuple[str, ...]]:
+        """What was measured, as the experiment that made it calls it."""
+        metrics = attributes.get("metrics")
+        if not isinstance(metrics, dict):
+            return []
+        run = self._run()
+        experiment = self.workbench.record(run).experiment if run is not None else ""
+        declared = self.workbench.catalogue.get(experiment, {}).get("metrics", {})
+        rows: list[tuple[str, ...]] = []
+        for name, value in metrics.items():
+            metric = declared.get(name, {})
+            label = metric.get("label") or name
+            rows.append(
+                (label, metric_value(float(value), metric.get("unit", ""), label), metric.get("definition", ""))
+            )
+        return rows
+
+    def refresh(self) -> None:
+        super().refresh()
+        self._to_run.setVisible(self._run() is not None)
+        self._show_density()
+
+    def _run(self) -> str | None:
+        run = (self.attributes() or {}).get("run")
+        try:
+            return self.workbench.record(str(run)).id if run else None
+        except SuperscopeError:  # its run was deleted
+            return None
+
+    def _open_run(self) -> None:
+        run = self._run()
+        if run is not None:
+            self.workbench.open_panel("run", run)
+
+    def _show_density(self) -> None:
+        from app.views import make_view  # late: views bring pyqtgraph
+
+        names = self.workbench.session.thing_array_names(self.section, self.key) if self.attributes() else []
+        found = next((name for name in names if name.rpartition("/")[2].rpartition(".")[2] == "density"), None)
+        self._density.setVisible(found is not None)
+        if found is None or self._density_view is not None:
+            return
+        density = np.asarray(self.workbench.session.thing_array(self.section, self.key, found), dtype=np.float64)
+        self._density_view = make_view(density_figure(density), self.workbench)
+        self._density_view.setMinimumHeight(260)
+        layout = self._density.layout()
+        assert layout is not None
+        layout.addWidget(self._density_view)
+
+
+def density_figure(density: np.ndarray[Any, np.dtype[np.float64]]) -> Histogram:
+    """Histogram of log10 firing densities (width,); latents that never fired are counted in the first bin."""
+    finite = density[np.isfinite(density)]
+    fired = finite[finite > 0]
+    dead = len(finite) - len(fired)
+    least = math.floor(math.log10(fired.min())) if len(fired) else -1
+    floor = 10.0 ** (least - 1)
+    wanted = np.log10(np.maximum(finite, floor))
+    counts, edges = np.histogram(wanted, bins=BINS_A_DECADE * (1 - least), range=(least - 1, 0))
+    note = f"{len(density):,} latents."
+    if dead:
+        note += f" {dead:,} never fired; they are counted at the left end, at {floor:.0e}."
+    return Histogram(
+        title="How often latents fire",
+        note=note,
+        x_axis=Axis("Share of tokens, log10"),
+        y_axis=Axis("Latents"),
+        groups=("latents",),
+        edges=edges,
+        counts=counts[None, :],
+    )
+
+
+class TextCard(ThingCard):
+    """A text: where it comes from, how long it is, its checksum."""
+
+    kind = "text"
+    section = "corpora"
+    gone = "This text is no longer in the session; undo brings it back where it was deleted here."
+
+    def fact_rows(self, attributes: dict[str, Any]) -> list[tuple[str, ...]]:
+        rest = {name: value for name, value in attributes.items() if name != "title"}
+        source = rest.pop("source", None)
+        if isinstance(source, str) and source.startswith("{"):
+            try:
+                source = json.loads(source)
+            except ValueError:
+                source = {"source": source}
+        rows = rows_of(source) if isinstance(source, dict) else rows_of({"source": source})
+        return rows + rows_of(rest)

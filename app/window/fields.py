@@ -1,0 +1,343 @@
+"""One editor per kind of parameter. Each knows its parameter, its values and what is wrong with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QStringListModel, Qt, Signal
+from PySide6.QtGui import QFocusEvent
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QCompleter,
+    QFileDialog,
+    QLabel,
+    QLineEdit,
+    QPlainTextEdit,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.theme import mono, set_role, small
+from app.window.schema import Parameter, Refused, label_of
+from engine.errors import SuperscopeError
+
+if TYPE_CHECKING:
+    from app.workbench import Workbench
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+FILE, FOLDER = "Choose a file…", "Choose a folder…"
+
+
+class Field(QWidget):
+    """An editor. ``problem`` is the line that says what is wrong; the form puts it beneath.
+
+    Signals:
+        changed: a person changed the value.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parameter: Parameter, editor: QWidget, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.parameter = parameter
+        self.editor = editor
+        words = label_of(parameter.name)
+        editor.setAccessibleName(words)
+        bounds = parameter.bounds()
+        help = parameter.description + (f" ({bounds})" if bounds else "")
+        if parameter.sweeps:
+            help += ". Several values, separated by commas, make a sweep"
+        editor.setAccessibleDescription(help)
+        editor.setToolTip(help)
+        self.problem = QLabel()
+        self.problem.setWordWrap(True)
+        self.problem.setFont(small())
+        set_role(self.problem, "bad")
+        self.problem.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.problem.hide()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(editor)
+
+    def text(self) -> str:
+        """What stands in the editor, as it would be typed."""
+        raise NotImplementedError
+
+    def show_value(self, value: Any) -> None:
+        """Put a value into the editor."""
+        raise NotImplementedError
+
+    def values(self) -> list[Any]:
+        """The values: one, or those of a sweep. Raises `Refused`."""
+        return self.parameter.read_all(self.text())
+
+    def check(self) -> bool:
+        """Say beneath the editor what is wrong, if anything is. True when nothing is."""
+        try:
+            self.values()
+        except Refused as problem:
+            words = str(problem)
+            # A whole sentence stands for itself; the rest begins with the parameter's name.
+            name = label_of(self.parameter.name)
+            self.problem.setText(words[2:] if words.startswith(": ") else f"{name} {words}.")
+            self.problem.show()
+            return False
+        self.problem.hide()
+        return True
+
+    def closing(self) -> None:
+        """The form is about to show another experiment."""
+
+    def _edited(self) -> None:
+        self.check()
+        self.changed.emit()
+
+
+class LineField(Field):
+    """Numbers (and sweeps of them), plain texts, lists."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        self.line = QLineEdit()
+        super().__init__(parameter, self.line)
+        if parameter.optional:
+            self.line.setPlaceholderText("not set")
+        self.line.textEdited.connect(self._edited)
+
+    def text(self) -> str:
+        return self.line.text()
+
+    def show_value(self, value: Any) -> None:
+        self.line.setText(self.parameter.write(value))
+        self.line.setCursorPosition(0)
+        self.check()
+
+
+class TextField(Field):
+    """A prompt: several lines, in the monospace of tokens."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        self.area = QPlainTextEdit()
+        self.area.setFont(mono())
+        self.area.setTabChangesFocus(True)
+        self.area.setFixedHeight(4 * self.area.fontMetrics().lineSpacing())
+        super().__init__(parameter, self.area)
+        self.area.textChanged.connect(self._edited)
+
+    def text(self) -> str:
+        return self.area.toPlainText()
+
+    def values(self) -> list[Any]:
+        return [self.text()]  # white space at either end is part of a prompt
+
+    def show_value(self, value: Any) -> None:
+        self.area.setPlainText(str(value or ""))
+
+
+class SwitchField(Field):
+    """Yes or no."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        self.switch = QCheckBox()
+        super().__init__(parameter, self.switch)
+        self.switch.toggled.connect(self._edited)
+
+    def text(self) -> str:
+        return "true" if self.switch.isChecked() else "false"
+
+    def values(self) -> list[Any]:
+        return [self.switch.isChecked()]
+
+    def show_value(self, value: Any) -> None:
+        self.switch.setChecked(bool(value))
+
+
+class QuietCombo(QComboBox):
+    """A combo box that a turn of the wheel, meant for the form around it, does not change."""
+
+    def wheelEvent(self, event: Any) -> None:
+        event.ignore()
+
+
+class ChoiceField(Field):
+    """One of a few values."""
+
+    def __init__(self, parameter: Parameter) -> None:
+        self.combo = QuietCombo()
+        options = (None, *parameter.choices) if parameter.optional else parameter.choices
+        for choice in options:
+            self.combo.addItem("not set" if choice is None else str(choice), choice)
+        super().__init__(parameter, self.combo)
+        self.combo.activated.connect(self._edited)
+
+    def text(self) -> str:
+        return self.combo.currentText()
+
+    def values(self) -> list[Any]:
+        return [self.combo.currentData()]
+
+    def show_value(self, value: Any) -> None:
+        self.combo.setCurrentIndex(max(self.combo.findData(value), 0))
+
+
+class ComboField(Field):
+    """A text with suggestions: devices."""
+
+    def __init__(self, parameter: Parameter, suggestions: tuple[str, ...] = DEVICES) -> None:
+        self.combo = QuietCombo()
+        self.combo.setEditable(True)
+        self.combo.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.combo.setMinimumContentsLength(8)
+        self.combo.addItems(list(suggestions))
+        super().__init__(parameter, self.combo)
+        line = self.combo.lineEdit()
+        assert line is not None
+        line.setAccessibleName(label_of(parameter.name))
+        self.combo.editTextChanged.connect(self._edited)
+
+    def text(self) -> str:
+        return self.combo.currentText()
+
+    def show_value(self, value: Any) -> None:
+        self.combo.blockSignals(True)
+        self.combo.setEditText(str(value if value is not None else ""))
+        self.combo.blockSignals(False)
+        self.check()
+
+
+class ReferenceField(ComboField):
+    """A model or a text: the built-in references, those of the session, or a file or folder."""
+
+    def __init__(self, parameter: Parameter, workbench: Workbench) -> None:
+        super().__init__(parameter, ())
+        self._workbench = workbench
+        self._kept = ""
+        self.combo.activated.connect(self._picked)
+        workbench.things_changed.connect(self._things_changed)
+        workbench.session_changed.connect(self._fill)
+        self._fill()
+
+    def closing(self) -> None:
+        self._workbench.things_changed.disconnect(self._things_changed)
+        self._workbench.session_changed.disconnect(self._fill)
+
+    def show_value(self, value: Any) -> None:
+        super().show_value(value)
+        self._kept = self.text()
+
+    def values(self) -> list[Any]:
+        from app.window.references import check
+
+        value = self.parameter.read(self.text())
+        if isinstance(value, str):
+            try:
+                check(self.parameter.widget, value)
+            except SuperscopeError as problem:
+                raise Refused(f": {problem}") from problem
+        return [value]
+
+    def _things_changed(self, section: str) -> None:
+        if section == ("models" if self.parameter.widget == "model" else "corpora"):
+            self._fill()
+
+    def _fill(self) -> None:
+        from app.window.references import known
+
+        typed = self.text()
+        self.combo.blockSignals(True)
+        self.combo.clear()
+        self.combo.addItems(known(self._workbench, self.parameter.widget))
+        self.combo.addItem(FILE)
+        if self.parameter.widget == "model":
+            self.combo.addItem(FOLDER)
+        self.combo.setEditText(typed)
+        self.combo.blockSignals(False)
+
+    def _picked(self, place: int) -> None:
+        words = self.combo.itemText(place)
+        if words not in (FILE, FOLDER):
+            self._kept = words
+            return
+        from app.window.references import FILTERS
+
+        folder = self._workbench.settings.folder
+        if words == FILE:
+            path, _ = QFileDialog.getOpenFileName(self, "Choose a file", folder, FILTERS[self.parameter.widget])
+        else:
+            path = QFileDialog.getExistingDirectory(self, "Choose a Hugging Face model folder", folder)
+        self.combo.setEditText(path or self._kept)
+        self._kept = self.text()
+
+
+class HookLine(QLineEdit):
+    """A line that says when somebody is about to type in it."""
+
+    entered = Signal()
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        super().focusInEvent(event)
+        self.entered.emit()
+
+
+class HookField(Field):
+    """A hook point, completed with the names that the chosen model has; any part of a name finds it."""
+
+    wanted = Signal()
+
+    def __init__(self, parameter: Parameter) -> None:
+        self.line = HookLine()
+        font = mono()
+        font.setPointSizeF(small().pointSizeF())
+        self.line.setFont(font)
+        super().__init__(parameter, self.line)
+        self._names = QStringListModel(self)
+        completer = QCompleter(self._names, self)
+        completer.setFilterMode(Qt.MatchFlag.MatchContains)
+        completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
+        completer.setMaxVisibleItems(12)
+        suggestions = completer.popup()
+        if suggestions is not None:
+            suggestions.setAccessibleName("Hook points of the model")
+        self.line.setCompleter(completer)
+        self.line.textEdited.connect(self._edited)
+        completer.activated.connect(lambda _: self._edited())
+        self.line.entered.connect(self.wanted)
+
+    def text(self) -> str:
+        return self.line.text()
+
+    def show_value(self, value: Any) -> None:
+        self.line.setText(self.parameter.write(value))
+        self.line.setCursorPosition(0)
+        self.check()
+
+    def offer(self, names: list[str]) -> None:
+        """The hook points to complete with; a name that is not among them is said to be unknown."""
+        self._names.setStringList(names)
+        self.check()
+
+    def values(self) -> list[Any]:
+        value = self.parameter.read(self.text())
+        names = self._names.stringList()
+        # A comma would be a list of hooks; those are checked by the engine.
+        if names and isinstance(value, str) and value not in names:
+            raise Refused(f"“{value}” is not a hook point of this model; type a part of a name to find one")
+        return [value]
+
+
+def make_field(parameter: Parameter, workbench: Workbench) -> Field:
+    """The editor that fits ``parameter``."""
+    if parameter.kind == "boolean":
+        return SwitchField(parameter)
+    if parameter.kind == "choice":
+        return ChoiceField(parameter)
+    if parameter.widget in ("model", "text"):
+        return ReferenceField(parameter, workbench)
+    if parameter.widget == "hook" and parameter.kind == "string":
+        return HookField(parameter)
+    if parameter.widget == "prompt" and parameter.kind == "string":
+        return TextField(parameter)
+    if parameter.widget == "device":
+        return ComboField(parameter)
+    return LineField(parameter)

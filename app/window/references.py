@@ -1,0 +1,65 @@
+"""What models and texts can be named in a form: built-in references and those the session knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from engine.errors import SuperscopeError
+
+if TYPE_CHECKING:
+    from app.workbench import Workbench
+
+Dropped: TypeAlias = Literal["session", "model", "text", ""]
+SECTION = {"model": "models", "text": "corpora"}
+FILTERS = {
+    "model": "Models (*.gguf);;All files (*)",
+    "text": "Texts (*.txt *.jsonl *.parquet);;All files (*)",
+}
+SESSION_FILTER = "Superscope sessions (*.superscope);;All files (*)"
+
+
+def known(workbench: Workbench, widget: str) -> list[str]:
+    """References for a "model" or "text" field: those that are always there, then the session's own."""
+    if widget == "model":
+        from engine.models.references import known as on_this_machine
+
+        found = [entry.reference for entry in on_this_machine()]
+    else:
+        from engine.text.references import BUILT_IN
+
+        found = list(BUILT_IN)
+    if workbench.begun:
+        try:
+            things = workbench.session.things(SECTION[widget])
+        except SuperscopeError:
+            things = []
+        for thing in things:
+            reference = thing.attributes.get("reference") or thing.attributes.get("source")
+            if isinstance(reference, str) and reference not in found:
+                found.append(reference)
+    return found
+
+
+def check(widget: str, reference: str) -> None:
+    """Raise the sentence that says why ``reference`` names no model or no text. Opens nothing."""
+    if widget == "model":
+        from engine.models.references import parse as parse_model
+
+        parse_model(reference)
+    else:
+        from engine.text.references import parse as parse_text
+
+        parse_text(reference)
+
+
+def kind_of(path: Path) -> Dropped:
+    """What a dropped or chosen file or folder is; "" where nothing can be done with it."""
+    ending = path.suffix.lower()
+    if path.is_dir():
+        return "model" if (path / "config.json").is_file() else ""
+    if ending == ".superscope":
+        return "session"
+    if ending == ".gguf":
+        return "model"
+    return "text" if ending in (".txt", ".jsonl", ".parquet", ".md") else ""
