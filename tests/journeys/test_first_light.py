@@ -106,7 +106,7 @@ def test_a_person_opens_smollm2_looks_trains_saves_and_finds_everything_again(
     fill(person, batch="512", steps="150")
     person.click("Start", kind="QPushButton")
     person.wait_until(lambda: state_of_run(person) == "running", "the training to run")
-    person.wait_until(lambda: person.see("Dead latents (share)", kind="CurvesView"), "the live curves", 300)
+    person.wait_until(lambda: person.see("Loss", kind="CurvesView"), "the live curves", 300)
     person.click("Pause", kind="QPushButton")
     person.wait_until(lambda: state_of_run(person) == "paused", "the pause", 30)
     person.screenshot("05-paused")
