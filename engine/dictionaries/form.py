@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from engine.dictionaries.errors import DictionaryError
-from engine.dictionaries.sparse import Latents, TopKEncoder, from_topk, sum_rows
+from engine.dictionaries.sparse import Encoder, Latents, decode
 
 Array: TypeAlias = npt.NDArray[Any]
 TENSORS = ("W_enc", "W_dec", "b_enc", "b_dec")
@@ -94,13 +94,12 @@ class Dictionary:
         assert self.config.k is not None
         centred = x - self.b_dec if self.config.centre else x
         # The encoder wants one latent a row; the transpose of a (D, F) tensor is a view that costs nothing.
-        values, indices = TopKEncoder(self.config.k)(centred, self.W_enc.t(), self.b_enc)
-        return from_topk(values, indices, self.config.width)
+        return Encoder().topk(centred, self.W_enc.t(), self.b_enc, self.config.k).positive()
 
     @torch.no_grad()
     def decode(self, latents: Latents) -> Tensor:
         """Reconstructions (n, d_out) of ``latents``."""
-        return sum_rows(self.W_dec, latents.indices, latents.offsets[:-1], latents.values) + self.b_dec
+        return decode(self.W_dec, latents) + self.b_dec
 
     def __call__(self, x: Tensor) -> Tensor:
         """Reconstructions (n, d_out) of activations ``x`` (n, d_in)."""

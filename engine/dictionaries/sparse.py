@@ -7,6 +7,7 @@ of few rows of a table, which is what `torch.nn.functional.embedding_bag` comput
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,7 +23,7 @@ class Latents:
     """Active latents of n activations, row after row (compressed sparse rows).
 
     Attributes:
-        values: (active,) what each latent holds, never zero.
+        values: (active,) what each latent holds.
         indices: (active,) int64, which latent it is.
         offsets: (n + 1,) int64, where each activation's latents begin and the last ones end.
         width: latents in the dictionary.
@@ -41,20 +42,23 @@ class Latents:
         """Active latents of each activation (n,) int64."""
         return self.offsets.diff()
 
+    @property
+    def rows(self) -> Tensor:
+        """Which activation each entry belongs to (active,) int64."""
+        return torch.arange(len(self), device=self.values.device).repeat_interleave(self.l0)
+
     def dense(self) -> Tensor:
         """The same code as (n, width)."""
-        rows = torch.arange(len(self), device=self.values.device).repeat_interleave(self.l0)
         code = self.values.new_zeros(len(self), self.width)
-        code[rows, self.indices] = self.values
+        code[self.rows, self.indices] = self.values
         return code
 
-
-def from_topk(values: Tensor, indices: Tensor, width: int) -> Latents:
-    """Latents from ``values`` and ``indices`` (n, k); entries that are not positive are left out."""
-    active = values > 0
-    offsets = torch.zeros(len(values) + 1, dtype=torch.int64, device=values.device)
-    offsets[1:] = active.sum(dim=1).cumsum(0)
-    return Latents(values[active], indices[active], offsets, width)
+    def positive(self) -> Latents:
+        """Without the entries that are not positive."""
+        active = self.values > 0
+        offsets = torch.zeros_like(self.offsets)
+        offsets[1:] = torch.bincount(self.rows[active], minlength=len(self)).cumsum(0)
+        return Latents(self.values[active], self.indices[active], offsets, self.width)
 
 
 def sum_rows(table: Tensor, rows: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
@@ -106,36 +110,110 @@ def squared_sum(x: Tensor) -> Tensor:
     return x.square().sum(dtype=torch.float64)
 
 
-class TopKEncoder:
-    """``topk(x @ encoder.T + bias)`` for many activations, a slab at a time, so that no dense code is stored.
+class Encoder:
+    """Pre-activations ``x @ encoder.T + bias`` searched a slab at a time, so that no dense code is stored.
 
     The slab is kept between calls: giving back and asking for tens of megabytes at every step costs more
-    than searching them.
+    than searching them. In all methods ``x`` (n, D) are activations, centred already where the dictionary
+    centres, ``encoder`` is (F, D) with one latent a row, and ``bias`` (F,).
     """
 
-    def __init__(self, k: int, slab: int = SLAB) -> None:
-        self.k = k
+    def __init__(self, slab: int = SLAB) -> None:
         self._entries = slab
         self._slab: Tensor | None = None
 
-    def __call__(self, x: Tensor, encoder: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Values and indices (n, k) of the k largest pre-activations, in no order, negative ones included.
+    def topk(self, x: Tensor, encoder: Tensor, bias: Tensor, k: int) -> Latents:
+        """The k largest pre-activations of each activation, k entries a row in no order, negative ones included."""
+        values = torch.empty(len(x), k, dtype=x.dtype, device=x.device)
+        indices = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
+        for part, pre in self._slabs(x, encoder, bias):
+            values[part], indices[part] = topk(pre, k)
+        offsets = torch.arange(0, len(x) * k + 1, k, device=x.device)
+        return Latents(values.flatten(), indices.flatten(), offsets, len(encoder))
 
-        Args:
-            x: (n, D) activations, centred already where the dictionary centres.
-            encoder: (F, D) one row a latent.
-            bias: (F,).
+    def batchtopk(self, x: Tensor, encoder: Tensor, bias: Tensor, count: int) -> tuple[Latents, float]:
+        """The ``count`` largest positive pre-activations of the whole batch, and the smallest of them (0 if none).
+
+        Equal values at the border are interchangeable. Fewer than ``count`` come back where fewer are positive.
         """
+        found = self.above(x, encoder, bias, 0.0)
+        if len(found.values) <= count:
+            return found, float(found.values.min()) if len(found.values) else 0.0
+        top = found.values.topk(count, sorted=False)
+        kept = top.indices.sort().values
+        rows = found.rows[kept]
+        offsets = torch.zeros_like(found.offsets)
+        offsets[1:] = torch.bincount(rows, minlength=len(x)).cumsum(0)
+        return Latents(found.values[kept], found.indices[kept], offsets, len(encoder)), float(top.values.min())
+
+    def above(self, x: Tensor, encoder: Tensor, bias: Tensor, threshold: Tensor | float) -> Latents:
+        """Every pre-activation greater than ``threshold`` (one for all, or (F,)), with its value."""
+        values, indices, counts = [], [], []
+        for _, pre in self._slabs(x, encoder, bias):
+            rows, columns = (pre > threshold).nonzero(as_tuple=True)
+            values.append(pre[rows, columns])
+            indices.append(columns)
+            counts.append(torch.bincount(rows, minlength=len(pre)))
+        offsets = torch.zeros(len(x) + 1, dtype=torch.int64, device=x.device)
+        offsets[1:] = torch.cat(counts).cumsum(0) if counts else 0
+        empty = x.new_empty(0)
+        return Latents(
+            torch.cat(values) if values else empty,
+            torch.cat(indices) if indices else empty.long(),
+            offsets,
+            len(encoder),
+        )
+
+    def _slabs(self, x: Tensor, encoder: Tensor, bias: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Pre-activations (rows, F) of some rows at a time; the next ones overwrite them."""
         width = len(encoder)
         rows = min(max(64, self._entries // width), max(len(x), 1))
         slab = self._slab
         if slab is None or len(slab) < rows or slab.shape[1] != width or slab.device != x.device:
             slab = self._slab = torch.empty(rows, width, dtype=x.dtype, device=x.device)
-        values = torch.empty(len(x), self.k, dtype=x.dtype, device=x.device)
-        indices = torch.empty(len(x), self.k, dtype=torch.int64, device=x.device)
         for start in range(0, len(x), rows):
             part = slice(start, start + rows)
             some = x[part]
-            pre = torch.addmm(bias, some, encoder.t(), out=slab[: len(some)])
-            values[part], indices[part] = topk(pre, self.k)
-        return values, indices
+            yield part, torch.addmm(bias, some, encoder.t(), out=slab[: len(some)])
+
+
+def decode(decoder: Tensor, latents: Latents) -> Tensor:
+    """Σ values · atoms of each activation (n, D), without bias; ``decoder`` (F, D) holds one atom a row."""
+    return sum_rows(decoder, latents.indices, latents.offsets[:-1], latents.values)
+
+
+def slopes(decoder: Tensor, latents: Latents, error: Tensor) -> Tensor:
+    """For each active entry (entries,), the product of its activation's ``error`` (n, D) with its atom.
+
+    Where ``error`` is the loss' derivative by the reconstruction, that is its derivative by the entry's value.
+    """
+    # Autograd's backward of embedding_bag by its weights is this product, without gathering any row.
+    with torch.enable_grad():
+        leaf = latents.values.detach().requires_grad_()
+        decoded = embedding_bag(latents.indices, decoder, latents.offsets[:-1], per_sample_weights=leaf, mode="sum")
+    (found,) = torch.autograd.grad(decoded, leaf, error)
+    return found
+
+
+class ByLatent:
+    """Active entries grouped by latent: what the gradients of encoder and decoder are sums over."""
+
+    def __init__(self, latents: Latents) -> None:
+        self._order = latents.indices.argsort(stable=True)
+        self._rows = latents.rows[self._order]
+        self.fired = torch.bincount(latents.indices, minlength=latents.width)
+        self._starts = torch.zeros_like(self.fired)
+        self._starts[1:] = self.fired.cumsum(0)[:-1]
+        self._indices, self._width = latents.indices, latents.width
+
+    def sum(self, weights: Tensor, dense: Tensor) -> Tensor:
+        """Σ over each latent's entries of ``weights`` (entries,) times the row of ``dense`` (n, D) it is active on.
+
+        Returns:
+            (F, D): the transpose of the sparse code with these values, times ``dense``.
+        """
+        return sum_rows(dense, self._rows, self._starts, weights[self._order])
+
+    def totals(self, weights: Tensor) -> Tensor:
+        """Σ over each latent's entries of ``weights`` (entries,): (F,)."""
+        return weights.new_zeros(self._width).index_add_(0, self._indices, weights)

@@ -10,13 +10,12 @@ taken on every eighth activation of the batch, an unbiased estimate at an eighth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
 
-from engine.dictionaries.sparse import TopKEncoder, squared_sum, sum_rows
+from engine.dictionaries.sparse import ByLatent, Encoder, Latents, decode, slopes, squared_sum
 
 AUX_WEIGHT = 1 / 32
 AUX_EVERY = 8
@@ -57,14 +56,13 @@ class Step:
 
 @dataclass(frozen=True)
 class _Term:
-    """Active entries (n, m) of one part of the loss, with what its weight gradients are sums of.
+    """One part of the loss: its active entries, and what the weight gradients are sums of.
 
-    ``slope`` is the loss' derivative by each value, before relu's; ``error`` (n, D) the derivative by the
-    reconstruction; ``x`` (n, D) the centred input.
+    ``slope`` (entries,) is the loss' derivative by each value, before relu's; ``error`` (n, D) the derivative by
+    the reconstruction; ``x`` (n, D) the centred input.
     """
 
-    values: Tensor
-    indices: Tensor
+    latents: Latents
     slope: Tensor
     error: Tensor
     x: Tensor
@@ -88,17 +86,17 @@ class TopKLoss:
     def __init__(self, k: int, variance: float) -> None:
         self.k = k
         self.variance = variance
-        self._encode = TopKEncoder(k)
+        self._encode = Encoder()
 
     @torch.no_grad()
     def __call__(self, weights: Weights, x: Tensor, dead: Tensor | None = None) -> Step:
         """Loss and gradients on ``x`` (n, D); ``dead`` (m,) int64 lists the latents that get the auxiliary loss."""
         centred = x - weights.b_dec
-        values, indices = self._encode(centred, weights.encoder, weights.b_enc)
+        latents = self._encode.topk(centred, weights.encoder, weights.b_enc, self.k)
         scale = 2 / (len(x) * self.variance)
-        term, error, squared = _reconstruct(weights.decoder, values, indices, centred, centred, scale)
+        term, error, squared = _reconstruct(weights.decoder, latents, centred, centred, scale)
         loss = squared / (len(x) * self.variance)
-        fired = torch.bincount(indices[values > 0], minlength=len(weights.encoder))
+        fired = torch.bincount(latents.indices[latents.values > 0], minlength=len(weights.encoder))
         terms, auxiliary = [term], torch.zeros_like(loss)
         if dead is not None and len(dead):
             extra, auxiliary = self._auxiliary(weights, centred[::AUX_EVERY], error[::AUX_EVERY], dead)
@@ -111,55 +109,38 @@ class TopKLoss:
         count = min(max(x.shape[1] // 2, 1), len(dead))
         pre = torch.addmm(weights.b_enc[dead], x, weights.encoder[dead].t())
         values, places = pre.topk(count, dim=1, sorted=False)
+        offsets = torch.arange(0, len(x) * count + 1, count, device=x.device)
+        latents = Latents(values.flatten(), dead[places].flatten(), offsets, len(weights.encoder))
         size = squared_sum(error).clamp_min(torch.finfo(torch.float32).tiny)
         scale = AUX_WEIGHT * 2 / size
-        term, _, squared = _reconstruct(weights.decoder, values, dead[places], -error, x, scale)
+        term, _, squared = _reconstruct(weights.decoder, latents, -error, x, scale)
         return term, squared / size
 
 
 def _reconstruct(
-    decoder: Tensor, values: Tensor, indices: Tensor, target: Tensor, x: Tensor, scale: float | Tensor
+    decoder: Tensor, latents: Latents, target: Tensor, x: Tensor, scale: float | Tensor
 ) -> tuple[_Term, Tensor, Tensor]:
     """Decode relu(values) and measure it against ``target`` (n, D).
 
     Returns:
         The term for `_gradients`, the error reconstruction − target (n, D), and its summed square (float64).
     """
-    kept = values.relu()
-    # Autograd's backward of embedding_bag by its weights is the product of each row's error with its atoms.
-    with torch.enable_grad():
-        leaf = kept.requires_grad_()
-        decoded = embedding_bag(indices, decoder, per_sample_weights=leaf, mode="sum")
-    error = decoded.detach() - target
+    kept = replace(latents, values=latents.values.relu())
+    error = decode(decoder, kept) - target
     squared = squared_sum(error)
     by_output = error * scale
-    (slope,) = torch.autograd.grad(decoded, leaf, by_output)
-    return _Term(kept.detach(), indices, slope, by_output, x), error, squared
+    return _Term(kept, slopes(decoder, kept, by_output), by_output, x), error, squared
 
 
 def _gradients(weights: Weights, terms: list[_Term]) -> Weights:
     """Gradients by the weights. Each row is a sum over the activations on which its latent was active."""
-    width = len(weights.encoder)
-    values = torch.cat([term.values.flatten() for term in terms])
-    slope = torch.cat([term.slope.flatten() for term in terms])
-    latents = torch.cat([term.indices.flatten() for term in terms])
-    passed = torch.where(values > 0, slope, 0.0)  # relu's derivative
-    error = torch.cat([term.error for term in terms]) if len(terms) > 1 else terms[0].error
-    x = torch.cat([term.x for term in terms]) if len(terms) > 1 else terms[0].x
-    rows, start = [], 0
+    found = Weights(*(torch.zeros_like(tensor) for tensor in weights.tensors().values()))
     for term in terms:
-        per_row = term.indices.shape[1]
-        ends = torch.arange(start, start + len(term.x), device=x.device)
-        rows.append(ends.repeat_interleave(per_row))
-        start += len(term.x)
-
-    order = latents.argsort(stable=True)
-    offsets = torch.zeros(width, dtype=torch.int64, device=x.device)
-    offsets[1:] = torch.bincount(latents, minlength=width).cumsum(0)[:-1]
-    row = torch.cat(rows)[order]
-    decoder = sum_rows(error, row, offsets, values[order])
-    encoder = sum_rows(x, row, offsets, passed[order])
-    b_enc = torch.zeros_like(weights.b_enc).index_add_(0, latents, passed)
+        grouped, values = ByLatent(term.latents), term.latents.values
+        passed = torch.where(values > 0, term.slope, 0.0)  # relu's derivative
+        found.decoder += grouped.sum(values, term.error)
+        found.encoder += grouped.sum(passed, term.x)
+        found.b_enc += grouped.totals(passed)
     # b_dec is added to the output and, by way of the centring, taken from the encoder's input.
-    b_dec = terms[0].error.sum(dim=0) - weights.encoder.t() @ b_enc
-    return Weights(encoder, decoder, b_enc, b_dec)
+    found.b_dec += terms[0].error.sum(dim=0) - weights.encoder.t() @ found.b_enc
+    return found

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.dictionaries.sparse import TopKEncoder, _group_size, from_topk, sum_rows, topk
+from engine.dictionaries.sparse import ByLatent, Encoder, Latents, _group_size, decode, slopes, sum_rows, topk
 
 
 @settings(deadline=None, max_examples=60)
@@ -33,23 +33,67 @@ def test_equal_entries_give_k_different_latents(width):
     assert all(len(set(row.tolist())) == 8 for row in indices)
 
 
+def random_encoder(seed, count=300, d=12, width=96):
+    generator = torch.Generator().manual_seed(seed)
+    x, encoder = torch.randn(count, d, generator=generator), torch.randn(width, d, generator=generator)
+    return x, encoder, torch.randn(width, generator=generator)
+
+
 def test_the_encoder_gives_the_same_in_slabs_and_at_once():
-    generator = torch.Generator().manual_seed(0)
-    x, encoder = torch.randn(300, 12, generator=generator), torch.randn(96, 12, generator=generator)
-    bias = torch.randn(96, generator=generator)
-    values, indices = TopKEncoder(5, slab=96 * 70)(x, encoder, bias)
-    expected = (x @ encoder.T + bias).topk(5, dim=1)
-    torch.testing.assert_close(values.sort(dim=1).values, expected.values.sort(dim=1).values)
-    assert torch.equal(indices.sort(dim=1).values, expected.indices.sort(dim=1).values)
+    x, encoder, bias = random_encoder(0)
+    found = Encoder(slab=96 * 70).topk(x, encoder, bias, 5)
+    top = (x @ encoder.T + bias).topk(5, dim=1)
+    expected = torch.zeros(300, 96).scatter(1, top.indices, top.values)
+    torch.testing.assert_close(found.dense(), expected)
 
 
 def test_one_encoder_serves_batches_of_growing_size():
-    generator = torch.Generator().manual_seed(1)
-    encoder, encode = torch.randn(50, 4, generator=generator), TopKEncoder(3)
+    x, encoder, bias = random_encoder(1, count=200)
+    encode = Encoder()
     for count in (1, 7, 200, 3):
-        x = torch.randn(count, 4, generator=generator)
-        values, _ = encode(x, encoder, torch.zeros(50))
-        torch.testing.assert_close(values.sum(dim=1), (x @ encoder.T).topk(3, dim=1).values.sum(dim=1))
+        found = encode.topk(x[:count], encoder, bias, 3).values.view(count, 3).sum(dim=1)
+        torch.testing.assert_close(found, (x[:count] @ encoder.T + bias).topk(3, dim=1).values.sum(dim=1))
+
+
+@pytest.mark.parametrize("count", [7, 3_000, 10**6])
+def test_the_largest_of_a_batch_are_those_of_a_flat_sort(count):
+    x, encoder, bias = random_encoder(2)
+    found, least = Encoder(slab=96 * 70).batchtopk(x, encoder, bias, count)
+    pre = (x @ encoder.T + bias).relu()
+    border = pre.flatten().sort(descending=True).values[: min(count, int((pre > 0).sum()))][-1]
+    torch.testing.assert_close(found.dense(), torch.where(pre >= border, pre, 0.0))
+    assert least == pytest.approx(float(border))
+
+
+def test_nothing_is_positive_and_so_nothing_is_found():
+    x, encoder, _ = random_encoder(3)
+    found, least = Encoder().batchtopk(x, encoder, torch.full((96,), -1e6), 5)
+    assert len(found.values) == 0
+    assert least == 0.0
+    assert len(found) == 300
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_all_above_a_threshold_are_found(each):
+    x, encoder, bias = random_encoder(4)
+    threshold = torch.rand(96, generator=torch.Generator().manual_seed(5)) if each else 0.5
+    pre = x @ encoder.T + bias
+    found = Encoder(slab=96 * 70).above(x, encoder, bias, threshold)
+    torch.testing.assert_close(found.dense(), torch.where(pre > threshold, pre, 0.0))
+
+
+def test_products_of_a_code_equal_the_dense_ones():
+    x, encoder, bias = random_encoder(6)
+    code = Encoder().above(x, encoder, bias, 3.0)
+    decoder, error = torch.randn(96, 12), torch.randn(300, 12)
+    dense = code.dense()
+    torch.testing.assert_close(decode(decoder, code), dense @ decoder)
+    expected = (error @ decoder.T)[code.rows, code.indices]
+    torch.testing.assert_close(slopes(decoder, code, error), expected)
+    grouped = ByLatent(code)
+    torch.testing.assert_close(grouped.sum(code.values, error), dense.T @ error, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(grouped.totals(code.values), dense.sum(dim=0), rtol=1e-5, atol=1e-4)
+    assert torch.equal(grouped.fired, (dense != 0).sum(dim=0))
 
 
 def test_sums_of_rows_equal_the_dense_product_with_empty_bags_too():
@@ -63,9 +107,8 @@ def test_sums_of_rows_equal_the_dense_product_with_empty_bags_too():
 
 
 def test_latents_leave_out_what_is_not_positive():
-    values = torch.tensor([[2.0, -1.0], [0.0, 0.5], [-1.0, -2.0]])
-    indices = torch.tensor([[4, 1], [0, 3], [2, 1]])
-    latents = from_topk(values, indices, 5)
+    values, indices = torch.tensor([2.0, -1.0, 0.0, 0.5, -1.0, -2.0]), torch.tensor([4, 1, 0, 3, 2, 1])
+    latents = Latents(values, indices, torch.tensor([0, 2, 4, 6]), 5).positive()
     assert latents.l0.tolist() == [1, 1, 0]
     expected = torch.zeros(3, 5)
     expected[0, 4], expected[1, 3] = 2.0, 0.5
