@@ -17,7 +17,8 @@ prepare-test:
 	@$(PY) -m tests.fetch_models $(MODELS)
 
 test: prepare-test  ## install what is missing, run the suite off-screen, then the journeys in real windows
-	$(PY) -m pytest tests/engine tests/app -m "not slow"
+	$(PY) -m pytest tests/engine -m "not slow"
+	$(PY) -m pytest tests/app -m "not slow"
 	$(PY) -m pytest tests/journeys
 
 test-slow: prepare-test  ## the tests that take minutes
