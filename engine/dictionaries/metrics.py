@@ -15,7 +15,7 @@ Array: TypeAlias = npt.NDArray[Any]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
     """``x`` in float64, on the CPU where its device has none (Apple's)."""
     return x.cpu().double() if x.device.type == "mps" else x.double()
 
@@ -28,14 +28,14 @@ class Variation:
 
     def __init__(self, origin: Tensor) -> None:
         self.count = 0
-        self._origin = _wide(origin.detach())
+        self._origin = wide(origin.detach())
         self._sum = torch.zeros_like(self._origin)
         self._squares = 0.0
 
     @torch.no_grad()
     def add(self, x: Tensor) -> None:
         """Take in activations ``x`` (n, D)."""
-        apart = _wide(x) - self._origin
+        apart = wide(x) - self._origin
         self.count += len(x)
         self._sum += apart.sum(dim=0)
         self._squares += float(apart.square().sum())
@@ -85,7 +85,7 @@ class Fit:
     def add(self, x: Tensor, reconstruction: Tensor) -> None:
         """Take in activations (n, D) and their reconstructions (n, D)."""
         self.variation.add(x)
-        self.squared_error += float((_wide(x) - _wide(reconstruction)).square().sum())
+        self.squared_error += float((wide(x) - wide(reconstruction)).square().sum())
 
     @property
     def fvu(self) -> float:

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from engine.dictionaries import splice
+from engine.dictionaries.errors import DictionaryError
 from engine.dictionaries.form import Dictionary, DictionaryConfig
-from engine.dictionaries.splice import evaluate, splicing
+from engine.dictionaries.splice import Probe, evaluate, splicing
 from engine.models.capture import capture
 
 HOOK = "blocks.0.hook_resid_post"
+MLP = ("blocks.0.ln2.hook_out", "blocks.0.hook_mlp_out")
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +150,101 @@ def test_heads_are_flattened_and_put_back(tiny, ids):
 
     assert run(tiny, ids, splicing("blocks.0.attn.hook_z", replace), "blocks.0.hook_attn_out").abs().max() == 0
     assert shapes == [(5, 20, 32)]
+
+
+def transcoder(d, *, hooks=MLP, W_dec=None, b_dec=None, W_skip=None):
+    """Reads and writes the hook points ``hooks``; positive and negative parts of its input are its latents."""
+    both = torch.cat([torch.eye(d), -torch.eye(d)])
+    zeros = torch.zeros(2 * d, d)
+    config = DictionaryConfig("transcoder", d, d, 2 * d, None, False, "relu", *hooks, "tiny")
+    biases = torch.zeros(2 * d), torch.zeros(d) if b_dec is None else b_dec
+    return Dictionary(config, both.T.contiguous(), zeros if W_dec is None else W_dec, *biases, W_skip=W_skip)
+
+
+@pytest.fixture(scope="module")
+def mlp(tiny, ids, counted):
+    """Activations of the counted positions before and behind the first block's MLP."""
+    [(_, found)] = capture(tiny, ids, MLP, batch=8)
+    return [found[hook][torch.from_numpy(counted)] for hook in MLP]
+
+
+def test_a_transcoder_is_measured_against_the_true_output(tiny, ids, counted, mlp):
+    true_in, true_out = (part.double().numpy() for part in mlp)
+    line, *_ = np.linalg.lstsq(true_in, true_out, rcond=None)
+    matrix = torch.from_numpy(line).float()
+    latents = evaluate(tiny, None, transcoder(32, W_dec=torch.cat([matrix, -matrix])), ids, counted, mlp[1].mean(dim=0))
+    skip = evaluate(tiny, None, transcoder(32, W_skip=matrix), ids, counted, mlp[1].mean(dim=0))
+    error = np.sum((true_out - true_in @ line) ** 2)
+    expected = error / np.sum((true_out - true_out.mean(axis=0)) ** 2)
+    for found in (latents, skip):
+        values = found.quality.values()
+        assert values["fvu"] == pytest.approx(expected, rel=1e-4)
+        assert values["mse"] == pytest.approx(error / counted.sum(), rel=1e-4)
+        assert values["l0"] == found.l0 == pytest.approx(32)
+    np.testing.assert_allclose(skip.recovery.spliced, latents.recovery.spliced, rtol=1e-4)
+    assert skip.recovery.values()["kl"] > 0
+
+
+def test_a_transcoder_that_equals_its_part_of_the_model_recovers_everything(tiny, ids, counted):
+    # Behind the norm's output comes nothing but the hook point that the MLP reads.
+    same = transcoder(32, hooks=("blocks.0.ln2.hook_out", "blocks.0.mlp.hook_in"), W_skip=torch.eye(32))
+    found = evaluate(tiny, None, same, ids, counted, torch.zeros(32))
+    assert found.recovery.ce_recovered == pytest.approx(1, abs=1e-5)
+    assert found.recovery.values()["kl"] == pytest.approx(0, abs=1e-6)
+    assert found.fit.fvu < 1e-10
+
+
+def test_ablations_of_a_transcoder_happen_where_it_writes(tiny, ids, counted, mlp):
+    mean = mlp[1].mean(dim=0)
+    zero = evaluate(tiny, None, transcoder(32), ids, counted, mean).recovery
+    assert zero.ce_recovered == pytest.approx(0, abs=1e-6)
+    constant_mean = evaluate(tiny, None, transcoder(32, b_dec=mean), ids, counted, mean)
+    assert constant_mean.recovery.ce_recovered_mean == pytest.approx(0, abs=1e-6)
+    assert constant_mean.fit.fvu == pytest.approx(1, abs=1e-6)
+    without = run(tiny, ids, [(MLP[1], _nothing(torch.from_numpy(counted)))], "unembed.hook_out").log_softmax(dim=-1)
+    losses = -without[:, :-1].gather(2, torch.from_numpy(ids)[:, 1:, None]).squeeze(2)
+    predicts = torch.from_numpy(counted[:, :-1] & counted[:, 1:])
+    np.testing.assert_allclose(zero.zero, (losses * predicts).sum(dim=1).numpy(), rtol=1e-5)
+
+
+def _nothing(counts):
+    return lambda activations, hook=None: torch.where(counts[:, :, None], 0.0, activations)
+
+
+def test_a_dictionary_that_reads_behind_where_it_writes_is_refused(tiny, ids, counted):
+    with pytest.raises(DictionaryError, match="comes after"):
+        evaluate(tiny, None, transcoder(32, hooks=MLP[::-1]), ids, counted, torch.zeros(32))
+
+
+@pytest.mark.parametrize(
+    ("hooks", "does"), [(("blocks.0.mlp.hook_post", MLP[1]), "reads"), ((MLP[0], "blocks.0.mlp.hook_post"), "writes")]
+)
+def test_a_dictionary_of_another_width_is_refused(tiny, ids, counted, hooks, does):
+    with pytest.raises(DictionaryError, match=f"{does} 32 dimensions, but blocks.0.mlp.hook_post .* has 48"):
+        evaluate(tiny, None, transcoder(32, hooks=hooks), ids, counted, torch.zeros(32))
+
+
+@pytest.mark.parametrize("kept", [1 << 28, 0])
+def test_a_probe_finds_what_the_whole_evaluation_finds_in_one_pass_a_call(
+    tiny, ids, counted, x, mlp, monkeypatch, kept
+):
+    monkeypatch.setattr(splice, "KEPT", kept)
+    monkeypatch.setattr(splice, "LOGITS", 2 * 20 * 300)
+    passes = []
+    inner = splice._log_probabilities
+    monkeypatch.setattr(splice, "_log_probabilities", lambda *given: passes.append(1) or inner(*given))
+    skip = transcoder(32, W_skip=torch.eye(32))
+    for rebuilt, mean in ((identity(32), x.mean(dim=0)), (skip, mlp[1].mean(dim=0))):
+        probe = Probe(tiny, rebuilt.config.hook_in, rebuilt.config.hook_out, ids, counted, mean)
+        passes.clear()
+        found = probe(rebuilt)
+        assert len(passes) == 3 * (1 if kept else 2)
+        whole = evaluate(tiny, None, rebuilt, ids, counted, mean).recovery
+        for name in ("tokens", "clean", "spliced", "zero", "mean", "kl"):
+            np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=1e-6, atol=1e-6, err_msg=name)
+        assert probe(rebuilt).values() == found.values()
+
+
+def test_a_probe_without_predictions_is_refused(tiny, ids, counted):
+    with pytest.raises(DictionaryError, match="No prediction of the held-out contexts counts"):
+        Probe(tiny, HOOK, HOOK, ids, np.zeros_like(counted), torch.zeros(32))
