@@ -14,9 +14,10 @@ import numpy.typing as npt
 from engine import files
 from engine.runs.recording import Recording, RecordingWriter, write_checkpoint
 from engine.session import layout
+from engine.session.checking import check_external
 from engine.session.contents import Made, made_things
-from engine.session.errors import NotInSession
-from engine.session.stored import StoredFile
+from engine.session.errors import NotInSession, SessionError
+from engine.session.stored import StoredFile, data_folder
 from engine.session.work import WorkFolder
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -76,6 +77,18 @@ def restore_recording(work: Path, id: str) -> Path:
         if stored.has_run(id):
             _restore(stored, id, folder)
     return folder
+
+
+def external_store(work: Path, path: str, id: str) -> Path:
+    """Where the activation store ``id`` lies whose attribute ``path`` is given: in the session's data folder.
+
+    Raises:
+        SessionError: the path leads elsewhere, or the session has no file yet.
+    """
+    file = _file_of(WorkFolder(work))
+    if file is None:
+        raise SessionError(f"activations/{id} lies beside a session file that is not there; save the session first.")
+    return check_external(path, data_folder(file), f"/activations/{id}", file.name)
 
 
 def _restore(stored: StoredFile, id: str, folder: Path) -> None:
