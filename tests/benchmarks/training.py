@@ -14,8 +14,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from engine.dictionaries.topk import TopKLoss, initial_weights
+from engine.dictionaries.architectures import make
+from engine.dictionaries.choices import Choices
 from engine.dictionaries.trainer import Plan, Trainer
+from engine.dictionaries.weights import Moments
 from tests.engine.dictionaries.dense import DenseTrainer
 
 K = 32
@@ -37,9 +39,11 @@ def trainers(d: int, width: int, x: Tensor, steps: int) -> tuple[Trainer, DenseT
     mean = x.mean(dim=0)
     variance = float((x - mean).square().sum(dim=1).mean())
     plan = Plan.usual(steps, 1e-3, dead_after=10**12)
-    weights = initial_weights(width, mean, torch.Generator().manual_seed(1))
+    chosen = Choices("topk", width, K)
+    architecture = make(chosen, Moments(mean, mean, variance))
+    weights = architecture.initial(d, d, torch.Generator().manual_seed(1))
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in weights.tensors().items()}
-    return Trainer(weights, TopKLoss(K, variance), plan), DenseTrainer(leaves, K, variance, plan)
+    return Trainer(weights, architecture, plan), DenseTrainer(leaves, chosen, variance, plan)
 
 
 def seconds(step: Callable[[Tensor], object], x: Tensor) -> float:

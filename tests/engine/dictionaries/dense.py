@@ -1,41 +1,62 @@
-"""A plain dense training loop of the same dictionary, by autograd alone: the reading to compare with."""
+"""Plain dense readings of the losses and a training loop, by autograd alone: what to compare with."""
 
 from __future__ import annotations
 
 import torch
 
-from engine.dictionaries.topk import AUX_EVERY, AUX_WEIGHT
+AUX_EVERY = 8
 
 
-def dense_loss(weights, x, k, variance, dead=None):
-    """The TopK loss with every product dense; ``weights`` maps names to leaves that require gradients."""
-    centred = x - weights["b_dec"]
-    pre = centred @ weights["encoder"].T + weights["b_enc"]
-    top = pre.topk(k, dim=1)
-    code = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
-    error = x - (code @ weights["decoder"] + weights["b_dec"])
+def dense_loss(choices, weights, x, variance, y=None, dead=None, progress=1.0):
+    """The loss with every product dense; ``weights`` maps names to leaves that require gradients."""
+    read = x if choices.transcodes else x - weights["b_dec"]
+    target = x if y is None else y
+    return FAMILIES[choices.family](choices, weights, read, target, x, variance, dead, progress)
+
+
+def offset(weights, x):
+    """What the reconstruction is without latents."""
+    return weights["b_dec"] + (x @ weights["skip"] if "skip" in weights else 0)
+
+
+def topk_loss(choices, weights, read, target, x, variance, dead, progress):
+    pre = read @ weights["encoder"].T + weights["b_enc"]
+    weighed = pre
+    if choices.atoms == "free" and not choices.transcodes:
+        weighed = pre * weights["decoder"].norm(dim=1)
+    chosen = weighed.topk(choices.k, dim=1).indices
+    code = torch.zeros_like(pre).scatter(1, chosen, pre.gather(1, chosen).relu())
+    error = target - code @ weights["decoder"] - offset(weights, x)
     loss = error.square().sum() / (len(x) * variance)
-    if dead is not None and len(dead):
-        residual = error[::AUX_EVERY].detach()
-        silent = pre[::AUX_EVERY][:, dead]
-        top = silent.topk(min(x.shape[1] // 2, len(dead)), dim=1)
-        code = torch.zeros_like(silent).scatter(1, top.indices, top.values.relu())
-        missed = residual - code @ weights["decoder"][dead]
-        loss = loss + AUX_WEIGHT * missed.square().sum() / residual.square().sum()
-    return loss
+    return loss + auxiliary(choices, weights, pre, error, dead)
+
+
+def auxiliary(choices, weights, pre, error, dead):
+    """The dead latents' share in the loss."""
+    if dead is None or not len(dead) or not choices.aux:
+        return 0
+    residual = error[::AUX_EVERY].detach()
+    silent = pre[::AUX_EVERY][:, dead]
+    top = silent.topk(min(max(residual.shape[1] // 2, 1), len(dead)), dim=1)
+    code = torch.zeros_like(silent).scatter(1, top.indices, top.values.relu())
+    missed = residual - code @ weights["decoder"][dead]
+    return choices.aux * missed.square().sum() / residual.square().sum()
+
+
+FAMILIES = {"topk": topk_loss}
 
 
 class DenseTrainer:
-    """Trains leaves in place as `Trainer` does, without dead latents."""
+    """Trains leaves in place as `Trainer` does with unit atoms, without dead latents."""
 
-    def __init__(self, weights, k, variance, plan):
-        self.weights, self.k, self.variance, self.plan = weights, k, variance, plan
+    def __init__(self, weights, choices, variance, plan):
+        self.weights, self.choices, self.variance, self.plan = weights, choices, variance, plan
         self.done = 0
         self._adam = torch.optim.Adam(list(weights.values()), eps=6.25e-10)
 
     def step(self, x):
         """The loss of one step on ``x``."""
-        loss = dense_loss(self.weights, x, self.k, self.variance)
+        loss = dense_loss(self.choices, self.weights, x, self.variance, progress=self.done / self.plan.steps)
         loss.backward()
         rows = self.weights["decoder"]
         with torch.no_grad():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from engine.dictionaries.topk import TopKLoss, initial_weights
+from engine.dictionaries.architectures import make
 from engine.dictionaries.trainer import Plan, Trainer
+from tests.engine.dictionaries.making import choices, moments
 
 ATOMS, D, ACTIVE = 96, 32, 3
 WANTED = 0.97  # mean over planted atoms of the largest cosine with a learned one
@@ -31,12 +32,10 @@ def mean_max_cosine(atoms, decoder):
 
 def test_a_planted_dictionary_is_recovered():
     atoms, draw, generator = planted(0)
-    sample = draw(4_096)
-    mean = sample.mean(dim=0)
-    variance = float((sample - mean).square().sum(dim=1).mean())
-    weights = initial_weights(128, mean, generator)
+    architecture = make(choices(width=128, k=ACTIVE + 1), moments(draw(4_096)))
+    weights = architecture.initial(D, D, generator)
     assert mean_max_cosine(atoms, weights.decoder) < CHANCE
-    trainer = Trainer(weights, TopKLoss(ACTIVE + 1, variance), Plan.usual(1_500, 3e-3, dead_after=20_000))
+    trainer = Trainer(weights, architecture, Plan.usual(1_500, 3e-3, dead_after=20_000))
     for _ in range(1_500):
         trainer.step(draw(512))
     assert mean_max_cosine(atoms, weights.decoder) > WANTED
