@@ -123,7 +123,7 @@ def open_window(wanted: Wanted) -> int:
         window.begun.connect(lambda: show_and_leave(window))
     sys.excepthook = _reporter(workbench)
     # Ctrl+C in the terminal closes the window without asking: the work folder keeps everything.
-    signal.signal(signal.SIGINT, lambda *_: application.quit())
+    signal.signal(signal.SIGINT, lambda *_: application.exit(0))
     window.show()
     status = application.exec()
     window.shut_down()
