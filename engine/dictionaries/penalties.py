@@ -85,7 +85,7 @@ def values(name: Name, a: Tensor, scale: float, p: float) -> Tensor:
     if name == "l1":
         return u
     if name == "lp":
-        return (u + SMOOTH).pow(p) - SMOOTH**p
+        return (u + SMOOTH).pow(p).sub(float(SMOOTH**p))
     if name == "log-square":
         return u.square().log1p()
     if name == "tanh":

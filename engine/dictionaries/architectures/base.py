@@ -53,40 +53,45 @@ class Part:
 
     Attributes:
         code: the entries.
-        values: what was decoded (entries).
+        values: what was decoded (entries); None where nothing was.
         by_pre: the loss' derivative by each pre-activation (entries).
-        by_output: its derivative by the reconstruction (n, D_out).
+        by_output: its derivative by the reconstruction (n, D_out); None where nothing was decoded.
         x: what the encoder read (n, D_in).
         rows: which latents the code's indices stand for, where not all.
     """
 
     code: Code
-    values: Tensor
+    values: Tensor | None
     by_pre: Tensor
-    by_output: Tensor
+    by_output: Tensor | None
     x: Tensor
     rows: Tensor | slice | None = None
 
 
 def gradients(weights: Weights, parts: Sequence[Part]) -> Weights:
     """Gradients of encoder, decoder and b_enc; those of the other weights are zero so far."""
-    found: Weights | None = None
-    for part in parts:
-        decoder = part.code.sum(part.values, part.by_output)
-        encoder = part.code.sum(part.by_pre, part.x)
-        b_enc = part.code.totals(part.by_pre)
-        if found is None:
-            others = {name: torch.zeros_like(tensor) for name, tensor in weights.tensors().items()}
-            if part.rows is None:
-                found = Weights(**others | {"encoder": encoder, "decoder": decoder, "b_enc": b_enc})
-                continue
-            found = Weights(**others)
-        rows = slice(None) if part.rows is None else part.rows
-        found.decoder[rows] += decoder
-        found.encoder[rows] += encoder
-        found.b_enc[rows] += b_enc
-    assert found is not None
+    found = Weights(**{name: torch.zeros_like(tensor) for name, tensor in weights.tensors().items()})
+    for number, part in enumerate(parts):
+        sums = {"encoder": part.code.sum(part.by_pre, part.x), "b_enc": part.code.totals(part.by_pre)}
+        if part.values is not None and part.by_output is not None:
+            sums["decoder"] = part.code.sum(part.values, part.by_output)
+        for name, tensor in sums.items():
+            if number == 0 and part.rows is None:
+                setattr(found, name, tensor)
+            else:
+                getattr(found, name)[slice(None) if part.rows is None else part.rows] += tensor
     return found
+
+
+def sum_of(terms: Mapping[str, Tensor]) -> Tensor:
+    """The loss, of which ``terms`` are the parts."""
+    first, *others = terms.values()
+    return sum(others, first)
+
+
+def total(entries: Tensor) -> Tensor:
+    """Sum of ``entries`` as a float64 scalar, as `squared_sum` gives it."""
+    return entries.sum().cpu().double() if entries.device.type == "mps" else entries.sum(dtype=torch.float64)
 
 
 class Architecture(ABC):
@@ -128,6 +133,15 @@ class Architecture(ABC):
 
     def start(self, weights: Weights) -> None:  # noqa: B027 — not every family needs it
         """Add what the family has beside encoder and decoder to fresh ``weights``, and size the encoder."""
+
+    def shorten(self, weights: Weights) -> None:
+        """Scale an autoencoder's encoder so that the first reconstruction is about as large as the activations.
+
+        Half of F random unit latents are active at first: together they return F / 2D of what they read.
+        """
+        if self.centre:
+            width, d_in = weights.encoder.shape
+            weights.encoder *= min(1.0, 2 * d_in / width)
 
     def empty(self, d_in: int, d_out: int, device: torch.device | str) -> Weights:
         """Zeros of the right names and shapes, to restore into."""

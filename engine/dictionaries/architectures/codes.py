@@ -31,6 +31,9 @@ class Sparse:
     def _grouped(self) -> ByLatent:
         return ByLatent(self.latents)
 
+    def __len__(self) -> int:
+        return len(self.latents)
+
     def at(self, per_latent: Tensor) -> Tensor:
         """What ``per_latent`` (F,) holds for each entry's latent."""
         return per_latent[self.latents.indices]
@@ -63,16 +66,15 @@ class Sparse:
         """How many entries of each latent are ``chosen`` (entries,) bool: (F,) int64."""
         return torch.bincount(self.latents.indices[chosen], minlength=self.latents.width)
 
-    def latents_of(self, values: Tensor) -> Latents:
-        """The positive ones of ``values`` as a code."""
-        return replace(self.latents, values=values).positive()
-
 
 class Dense:
     """All entries. ``values`` (n, F) are their pre-activations. Methods are those of `Sparse`."""
 
     def __init__(self, pre: Tensor) -> None:
         self.values = pre
+
+    def __len__(self) -> int:
+        return len(self.values)
 
     def at(self, per_latent: Tensor) -> Tensor:
         """``per_latent`` (F,) as it is: it broadcasts."""
@@ -105,13 +107,6 @@ class Dense:
     def count(self, chosen: Tensor) -> Tensor:
         """On how many activations each latent is ``chosen`` (n, F) bool: (F,) int64."""
         return chosen.sum(dim=0)
-
-    def latents_of(self, values: Tensor) -> Latents:
-        """The positive ones of ``values`` (n, F) as a code."""
-        rows, columns = (values > 0).nonzero(as_tuple=True)
-        offsets = torch.zeros(len(values) + 1, dtype=torch.int64, device=values.device)
-        offsets[1:] = torch.bincount(rows, minlength=len(values)).cumsum(0)
-        return Latents(values[rows, columns], columns, offsets, values.shape[1])
 
 
 Code: TypeAlias = Sparse | Dense

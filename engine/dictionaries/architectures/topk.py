@@ -8,14 +8,35 @@ Where atoms are free, an autoencoder's latents are selected by contribution, pre
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from engine.dictionaries.architectures.auxiliary import revive
-from engine.dictionaries.architectures.base import Architecture, Part, Step, gradients
+from engine.dictionaries.architectures.base import Architecture, Part, Step, gradients, sum_of
 from engine.dictionaries.architectures.codes import Sparse
 from engine.dictionaries.sparse import Latents
 from engine.dictionaries.weights import Weights
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A reconstruction and what the gradients follow from.
+
+    Attributes:
+        error: reconstruction − target (n, D_out).
+        squared: Σ ‖error‖², float64 scalar.
+        loss: the reconstruction's part of the loss.
+        parts: what the gradients of encoder and decoder are sums of.
+        by_output: the loss' derivative by what is added to the reconstruction (n, D_out).
+    """
+
+    error: Tensor
+    squared: Tensor
+    loss: Tensor
+    parts: list[Part]
+    by_output: Tensor
 
 
 class TopK(Architecture):
@@ -37,26 +58,25 @@ class TopK(Architecture):
         """Loss and gradients; see `Architecture.step`."""
         read = self.read(weights, x)
         latents = self._chosen(weights, read)
-        error, squared, parts, by_output = self._fitted(weights, latents, self.target(weights, x, y, read), read)
-        terms = {"reconstruction": squared / self.per_activation(len(x))}
+        fit = self._fitted(weights, latents, self.target(weights, x, y, read), read)
+        terms = {"reconstruction": fit.loss}
         if self.choices.aux and dead is not None and len(dead):
-            part, terms["auxiliary"] = revive(weights, read, error, dead, self.choices.aux)
-            parts.append(part)
-        found = gradients(weights, parts)
-        self.close(weights, found, by_output, x)
+            part, terms["auxiliary"] = revive(weights, read, fit.error, dead, self.choices.aux)
+            fit.parts.append(part)
+        found = gradients(weights, fit.parts)
+        self.close(weights, found, fit.by_output, x)
         fired = torch.bincount(latents.indices[latents.values > 0], minlength=latents.width)
-        return Step(sum(terms.values(), torch.zeros_like(squared)), terms, squared, fired, found)
+        return Step(sum_of(terms), terms, fit.squared, fired, found)
 
-    def _fitted(
-        self, weights: Weights, latents: Latents, target: Tensor, read: Tensor
-    ) -> tuple[Tensor, Tensor, list[Part], Tensor]:
-        """Error (n, D_out), its summed square, the gradients' parts, the loss' derivative by the reconstruction."""
+    def _fitted(self, weights: Weights, latents: Latents, target: Tensor, read: Tensor) -> Fit:
+        """How well ``latents`` reconstruct ``target`` (n, D_out)."""
         code = Sparse(latents)
         values = code.values.relu()
         error = code.decode(weights.decoder, values) - target
         squared, by_output = self.fit(error)
         by_pre = torch.where(values > 0, code.slopes(weights.decoder, by_output), 0.0)
-        return error, squared, [Part(code, values, by_pre, by_output, read)], by_output
+        parts = [Part(code, values, by_pre, by_output, read)]
+        return Fit(error, squared, squared / self.per_activation(len(error)), parts, by_output)
 
     def _chosen(self, weights: Weights, read: Tensor) -> Latents:
         """The selected pre-activations of what the encoder reads (n, D_in)."""

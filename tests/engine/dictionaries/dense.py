@@ -43,7 +43,140 @@ def auxiliary(choices, weights, pre, error, dead):
     return choices.aux * missed.square().sum() / residual.square().sum()
 
 
-FAMILIES = {"topk": topk_loss}
+def batchtopk_code(choices, weights, pre):
+    """The k · n largest positive pre-activations of the batch."""
+    weighed = pre * weights["decoder"].norm(dim=1) if choices.atoms == "free" and not choices.transcodes else pre
+    chosen = weighed.flatten().topk(choices.k * len(pre)).indices
+    return torch.zeros(pre.numel()).scatter(0, chosen, pre.flatten()[chosen].relu()).view_as(pre)
+
+
+def batchtopk_loss(choices, weights, read, target, x, variance, dead, progress):
+    pre = read @ weights["encoder"].T + weights["b_enc"]
+    code = batchtopk_code(choices, weights, pre)
+    error = target - code @ weights["decoder"] - offset(weights, x)
+    loss = error.square().sum() / (len(x) * variance)
+    return loss + auxiliary(choices, weights, pre, error, dead)
+
+
+def matryoshka_loss(choices, weights, read, target, x, variance, dead, progress):
+    pre = read @ weights["encoder"].T + weights["b_enc"]
+    code = batchtopk_code(choices, weights, pre)
+    losses = []
+    for level in range(choices.levels):
+        width = choices.width // 2 ** (choices.levels - 1 - level)
+        error = target - code[:, :width] @ weights["decoder"][:width] - offset(weights, x)
+        losses.append(error.square().sum() / (len(x) * variance))
+    return sum(losses) / len(losses) + auxiliary(choices, weights, pre, error, dead)
+
+
+def penalty(choices, a):
+    """Sum over latents and activations of the penalty of ``a`` (n, F), as the table of priors defines it."""
+    u = a / choices.penalty_scale
+    if choices.penalty == "l1":
+        found = u
+    elif choices.penalty == "lp":
+        found = (u + 1e-3) ** choices.penalty_p - 1e-3**choices.penalty_p
+    elif choices.penalty == "log-square":
+        found = torch.log(1 + u**2)
+    elif choices.penalty == "log":
+        found = torch.log(1 + u)
+    elif choices.penalty == "tanh":
+        found = torch.tanh(u)
+    else:
+        found = (1 + u).prod(dim=1) - 1
+    return found.sum()
+
+
+def contributions(choices, weights, values):
+    """Values by the length of their atoms where these are free."""
+    unit = choices.atoms == "unit" or (choices.atoms == "auto" and not choices.transcodes)
+    return values if unit else values * weights["decoder"].norm(dim=1)
+
+
+def warm(choices, progress):
+    """The coefficient in its warm-up."""
+    return choices.coefficient * min(1.0, progress / choices.warm_up_penalty)
+
+
+def relu_loss(choices, weights, read, target, x, variance, dead, progress):
+    code = (read @ weights["encoder"].T + weights["b_enc"]).relu()
+    error = target - code @ weights["decoder"] - offset(weights, x)
+    price = warm(choices, progress) * penalty(choices, contributions(choices, weights, code))
+    return (error.square().sum() + price) / (len(x) * variance)
+
+
+def gated_loss(choices, weights, read, target, x, variance, dead, progress):
+    gate = read @ weights["encoder"].T + weights["b_enc"]
+    size = read @ (weights["encoder"] * weights["r_mag"].exp()[:, None]).T + weights["b_mag"]
+    code = (gate > 0) * size.relu()
+    error = target - code @ weights["decoder"] - offset(weights, x)
+    price = warm(choices, progress) * penalty(choices, contributions(choices, weights, gate.relu()))
+    frozen = {name: tensor.detach() for name, tensor in weights.items()}
+    missed = target - gate.relu() @ frozen["decoder"] - offset(frozen, x)
+    return (error.square().sum() + price + missed.square().sum()) / (len(x) * variance)
+
+
+class Jump(torch.autograd.Function):
+    """π · 1[π > θ] with the paper's derivatives (Rajamanoharan et al. 2024, equation 11)."""
+
+    @staticmethod
+    def forward(ctx, pre, theta, width):
+        ctx.save_for_backward(pre, theta)
+        ctx.width = width
+        return pre * (pre > theta)
+
+    @staticmethod
+    def backward(ctx, slope):
+        pre, theta = ctx.saved_tensors
+        kernel = (((pre - theta) / ctx.width).abs() < 0.5).float()
+        return slope * (pre > theta), (slope * -(theta / ctx.width) * kernel).sum(dim=0), None
+
+
+class Step(torch.autograd.Function):
+    """1[π > θ] with the paper's derivatives (equation 12)."""
+
+    @staticmethod
+    def forward(ctx, pre, theta, width):
+        ctx.save_for_backward(pre, theta)
+        ctx.width = width
+        return (pre > theta).float()
+
+    @staticmethod
+    def backward(ctx, slope):
+        pre, theta = ctx.saved_tensors
+        kernel = (((pre - theta) / ctx.width).abs() < 0.5).float()
+        return None, (slope * -(1 / ctx.width) * kernel).sum(dim=0), None
+
+
+def jumprelu_loss(choices, weights, read, target, x, variance, dead, progress):
+    pre = read @ weights["encoder"].T + weights["b_enc"]
+    width = choices.bandwidth * (variance / target.shape[1]) ** 0.5
+    code = Jump.apply(pre, weights["threshold"], width)
+    error = target - code @ weights["decoder"] - offset(weights, x)
+    loss = error.square().sum() / (len(x) * variance)
+    coefficient = warm(choices, progress)
+    if choices.l0_loss == "tanh":
+        loss = loss + coefficient * torch.tanh(4 * code * weights["decoder"].norm(dim=1)).sum() / (len(x) * variance)
+    else:
+        count = Step.apply(pre, weights["threshold"], width).sum()
+        quadratic = (count / len(x) / choices.k - 1) ** 2
+        loss = loss + coefficient * (quadratic if choices.l0_loss == "quadratic" else count / (len(x) * variance))
+    if dead is not None and len(dead) and choices.aux:
+        missing = (weights["threshold"] - pre)[::AUX_EVERY][:, dead].relu()
+        # Atoms count as constants in it.
+        pull = (missing * weights["decoder"].detach().norm(dim=1)[dead]).mean() / variance**0.5
+        loss = loss + choices.aux * pull
+    return loss
+
+
+FAMILIES = {
+    "topk": topk_loss,
+    "batchtopk": batchtopk_loss,
+    "matryoshka": matryoshka_loss,
+    "relu": relu_loss,
+    "gated": gated_loss,
+    "jumprelu": jumprelu_loss,
+}
 
 
 class DenseTrainer:
