@@ -17,6 +17,7 @@ import numpy.typing as npt
 from engine.errors import SuperscopeError
 from engine.figures.kinds import Figure
 from engine.runs import parameters as reading
+from engine.runs import sweeps
 from engine.runs.control import Control
 from engine.runs.declaration import Experiment, find
 from engine.runs.execute import execute
@@ -161,7 +162,11 @@ def sweep(name: str, *, session: Session | Path | str | None = None, **parameter
     """Run ``name`` once for each combination of the lists that scalar parameters are given. Raises as `run` does."""
     experiment = find(name)
     each = reading.sweep(experiment.parameters, parameters)
-    return _run_all(experiment, each, session, sweep_label(reading.swept(experiment.parameters, parameters)))
+    label = sweep_label(reading.swept(experiment.parameters, parameters))
+    try:
+        return _run_all(experiment, each, session, label)
+    finally:
+        sweeps.ended(label)
 
 
 def load(path: Path | str) -> Session:

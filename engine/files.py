@@ -13,10 +13,12 @@ import glob
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from engine.errors import SuperscopeError
 
@@ -163,6 +165,19 @@ def append(path: Path, content: bytes) -> None:
                 raise
     except OSError as problem:
         raise explain(problem, path) from problem
+
+
+def scratch(folder: Path) -> IO[bytes]:
+    """A file in ``folder`` to write and read, without a name: gone once closed, and when the process ends or is killed.
+
+    Raises:
+        DiskError: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=folder)
+    except OSError as problem:
+        raise explain(problem, folder / "scratch") from problem
 
 
 def _flush(path: Path) -> None:

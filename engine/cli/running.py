@@ -17,6 +17,7 @@ from engine.cli.interrupts import Interrupts, in_thread
 from engine.cli.printing import duration, last_values, metric_lines, print_json, run_object
 from engine.cli.progress import ProgressSink
 from engine.errors import ParameterError, SuperscopeError
+from engine.runs import sweeps
 from engine.runs.control import Control
 from engine.runs.declaration import Experiment, find
 from engine.runs.parameters import Parameters, check, parse_setting, sweep, swept
@@ -82,6 +83,7 @@ class _Command:
                         break
             finally:
                 self.interrupts.control = None
+                sweeps.ended(label)
                 self.store.save()
         if self.as_json:
             print_json(self.objects if self.swept else self.objects[0])

@@ -77,22 +77,25 @@ class ModelSource:
 
     Raises:
         ModelError: there is no such hook point, or it has no vector per token.
+
+    Attributes:
+        hooks: the hook points, one or two.
     """
 
     def __init__(self, model: OpenModel, contexts: Contexts, hook_in: str, hook_out: str = "") -> None:
-        self._model = model
-        self._contexts = contexts
-        self._hooks = list(dict.fromkeys((hook_in, hook_out or hook_in)))
-        self.d_in, self.d_out = model.check_hook(self._hooks[0]), model.check_hook(self._hooks[-1])
+        self.model = model
+        self.contexts = contexts
+        self.hooks = list(dict.fromkeys((hook_in, hook_out or hook_in)))
+        self.d_in, self.d_out = model.check_hook(self.hooks[0]), model.check_hook(self.hooks[-1])
         self.counts: Indices = np.asarray(contexts.counted).sum(axis=1).astype(np.int64)
 
     @property
     def name(self) -> str:
-        return " → ".join(self._hooks)
+        return " → ".join(self.hooks)
 
     @property
     def paired(self) -> bool:
-        return len(self._hooks) > 1
+        return len(self.hooks) > 1
 
     def harvest(self, which: Indices) -> Pair:
         """See `Source.harvest`.
@@ -100,14 +103,14 @@ class ModelSource:
         Raises:
             ModelError: an activation is not finite; the sentence names the token.
         """
-        ids, counted = np.asarray(self._contexts.ids[which]), np.asarray(self._contexts.counted[which])
-        parts: dict[str, list[Tensor]] = {hook: [] for hook in self._hooks}
-        for part, found in capture(self._model, ids, self._hooks, batch=TOGETHER):
+        ids, counted = np.asarray(self.contexts.ids[which]), np.asarray(self.contexts.counted[which])
+        parts: dict[str, list[Tensor]] = {hook: [] for hook in self.hooks}
+        for part, found in capture(self.model, ids, self.hooks, batch=TOGETHER):
             for hook, activations in found.items():
-                demand_finite(activations, ids[part], which[part], counted[part], hook, self._model.tokenizer)
+                demand_finite(activations, ids[part], which[part], counted[part], hook, self.model.tokenizer)
                 taken = torch.from_numpy(counted[part]).to(activations.device)
                 parts[hook].append(activations[taken].float().cpu())
-        rows = [torch.cat(parts[hook]) for hook in self._hooks]
+        rows = [torch.cat(parts[hook]) for hook in self.hooks]
         return rows[0], rows[1] if self.paired else None
 
 

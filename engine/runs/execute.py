@@ -130,6 +130,7 @@ class _Execution:
             resumed=checkpoint,
             elapsed=record.elapsed,
             work=self.work,
+            sweep=record.sweep,
         )
         self.announce(record)
         if resume and checkpoint is None:

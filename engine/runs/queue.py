@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.errors import SuperscopeError
 from engine.files import DiskError
+from engine.runs import sweeps
 from engine.runs.control import Control
 from engine.runs.declaration import find
 from engine.runs.execute import execute
@@ -146,9 +147,14 @@ class JobLane:
             self._let_go_of(job)
 
     def _let_go_of(self, job: _Job) -> None:
+        sweep = job.order.sweep
         with self._changed:
             if self._current is job:
                 self._current = None
+            others = [other for other in (self._current, *self._waiting) if other is not None]
+            over = bool(sweep) and all(other.order.sweep != sweep for other in others)
+        if over:
+            sweeps.ended(sweep)
 
     def _next(self) -> _Job | None:
         with self._changed:

@@ -68,6 +68,7 @@ class Run:
         seed: the seed of the run, from the parameter ``seed`` (0 where there is none).
         resumed: the checkpoint to go on from, or None for a fresh start.
         work: the session's work folder, in which ``toy:RUN`` models are looked up; None without a session.
+        sweep: the sweep it belongs to, "" for none; what its runs share is kept by that name (`engine.runs.sweeps`).
     """
 
     def __init__(
@@ -80,11 +81,13 @@ class Run:
         resumed: Checkpoint | None = None,
         elapsed: float = 0.0,
         work: Path | None = None,
+        sweep: str = "",
     ) -> None:
         self.id = id
         self.seed = seed
         self.resumed = resumed
         self.work = work
+        self.sweep = sweep
         self.control = control or Control()
         self._sink = sink
         self._began = time.monotonic() - elapsed

@@ -221,3 +221,35 @@ def test_a_replaced_folder_appears_whole_or_not_at_all(here: Path) -> None:
         fail()
     assert [entry.name for entry in path.iterdir()] == ["sub"]
     assert list(here.iterdir()) == [path]
+
+
+SCRATCH = """
+import os, sys
+from pathlib import Path
+from engine import files
+out = files.scratch(Path(sys.argv[1]))
+out.write(bytes(100_000))
+out.flush()
+print(os.listdir(sys.argv[1]), flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_scratch_file_can_be_written_and_read_and_is_gone_when_closed(here: Path) -> None:
+    with files.scratch(here / "sub") as file:
+        file.write(b"some content")
+        file.seek(5)
+        assert file.read(3) == b"con"
+    assert list((here / "sub").iterdir()) == []
+    (here / "file").touch()
+    with pytest.raises(DiskError, match="choose another folder"):
+        files.scratch(here / "file")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
+def test_a_killed_process_leaves_no_scratch_file(here: Path) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", SCRATCH, str(here)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (child.returncode, child.stdout) == (-signal.SIGKILL, "[]\n"), child.stderr
+    assert list(here.iterdir()) == []

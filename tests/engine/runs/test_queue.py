@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.runs import sweeps
 from engine.runs.messages import Logged, Measured, Progressed, Start, StateChanged
 from engine.runs.queue import JobLane
 from engine.runs.recording import Recording, RecordingWriter, RunRecord
@@ -40,6 +42,31 @@ def test_jobs_run_one_at_a_time_in_the_order_they_came(lane: JobLane, sent: Coll
     changes = [(message.run, message.record["state"]) for message in sent.of(StateChanged)]
     once = list(dict.fromkeys(changes))  # facts repeat a state
     assert once == [(run, state) for run in ("a", "b", "c") for state in ("running", "finished")]
+
+
+@pytest.mark.parametrize("last", ["finished", "stopped"])
+def test_what_a_sweep_shares_is_let_go_with_its_last_run_and_not_before(
+    lane: JobLane, sent: Collected, tmp_path: Path, last: str
+) -> None:
+    ends: list[list[str]] = []
+    sweeps.at_end("k", lambda: ends.append(sent.states("c")))
+    lane.start(order(tmp_path, "blocker", "sample-endless"))
+    for run, sweep in (("a", "k"), ("b", ""), ("c", "k")):
+        lane.start(replace(order(tmp_path, run, steps=5), sweep=sweep))
+    lane.start(order(tmp_path, "d", "sample-endless"))
+    sent.wait_for_state("blocker", "running")
+    if last == "stopped":
+        lane.move("c", 99)
+    lane.stop("blocker")
+    if last == "stopped":
+        sent.wait_for_state("d", "running")
+        assert ends == []
+        lane.stop("c")
+    else:
+        sent.wait_for_state("d", "running")
+        assert sent.states("a")[-1] == sent.states("c")[-1] == "finished"
+    assert len(ends) == 1
+    lane.stop("d")
 
 
 def test_a_queued_job_can_be_moved_or_stopped_and_is_recorded_as_stopped(
