@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from engine.runs.control import Control as Control
     from engine.runs.control import RunStopped as RunStopped
+    from engine.runs.declaration import Action as Action
+    from engine.runs.declaration import ActionValue as ActionValue
     from engine.runs.declaration import Experiment as Experiment
     from engine.runs.declaration import Metric as Metric
     from engine.runs.declaration import experiment as experiment
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from engine.runs.run import Run as Run
 
 _WHERE = {
+    "Action": "declaration",
+    "ActionValue": "declaration",
     "Control": "control",
     "RunStopped": "control",
     "Experiment": "declaration",
@@ -36,6 +40,8 @@ _WHERE = {
     "Run": "run",
 }
 __all__ = [
+    "Action",
+    "ActionValue",
     "Checkpoint",
     "Control",
     "Experiment",

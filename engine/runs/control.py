@@ -1,12 +1,22 @@
-"""Pausing, stopping and yielding: the few flags through which a person reaches a running experiment."""
+"""Pausing, stopping, yielding and acting: the few ways in which a person reaches a running experiment."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 LOOK_SECONDS = 2.0  # how long a job stands still for looks before it shares the machine with them
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An action that a person wants done in a run: its name in the declaration, and its values by name."""
+
+    name: str
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 class RunStopped(BaseException):
@@ -32,6 +42,7 @@ class Control:
         self._stopped = False
         self._looks = 0
         self._patience = LOOK_SECONDS
+        self._asked: list[Asked] = []
         self.interrupted = False
         self.on_pause: Callable[[bool], None] = lambda paused: None
 
@@ -79,6 +90,19 @@ class Control:
             if self._looks <= 0:
                 self._patience = LOOK_SECONDS
             self._changed.notify_all()
+
+    def ask(self, action: str, values: Mapping[str, Any]) -> None:
+        """Ask for an action between two batches; a paused run does it when it goes on."""
+        with self._changed:
+            self._asked.append(Asked(action, dict(values)))
+
+    def asked(self) -> list[Asked]:
+        """The actions asked for since the last call, in their order."""
+        if not self._asked:
+            return []
+        with self._changed:
+            found, self._asked = self._asked, []
+            return found
 
     @property
     def must_wait(self) -> bool:

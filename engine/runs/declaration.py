@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
+import math
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
@@ -40,11 +41,59 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class ActionValue:
+    """The number that an action takes, between ``minimum`` and ``maximum``.
+
+    ``metric`` names the metric whose latest value a person starts from.
+    """
+
+    label: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    metric: str = ""
+
+
+@dataclass(frozen=True)
+class Action:
+    """What a person may do to a running experiment between two batches: a button on the run's page.
+
+    ``help`` says what it does, in one or two sentences. Without ``value`` it takes no number.
+    """
+
+    label: str
+    help: str = ""
+    value: ActionValue | None = None
+
+    def check(self, values: Mapping[str, Any]) -> dict[str, float]:
+        """``values`` as the action takes them: {"value": number}, or {} where it takes none.
+
+        Raises:
+            ParameterError: the number is missing, none, or out of its bounds.
+        """
+        if self.value is None:
+            return {}
+        name, given = self.label.rstrip("…"), values.get("value")
+        if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+            raise ParameterError(f"“{name}” needs a number, not {given!r}; nothing was changed.")
+        low, high = self.value.minimum, self.value.maximum
+        if (low is not None and given < low) or (high is not None and given > high):
+            bounds = [f"at least {low:g}"] * (low is not None) + [f"at most {high:g}"] * (high is not None)
+            raise ParameterError(
+                f"“{name}” cannot take {given:g}: {self.value.label.lower()} has to be {' and '.join(bounds)}; "
+                "nothing was changed."
+            )
+        return {"value": float(given)}
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A typed function that takes time. Made by `experiment`; found by `experiments`.
 
     ``lane`` is "job" (queued, recorded) or "look" (answers a panel at once, recorded only when kept).
-    ``resumable`` experiments write checkpoints and continue from the last one.
+    ``resumable`` experiments write checkpoints and continue from the last one. ``actions`` are what a person
+    may do while it runs; the function asks `Run.actions` for them. ``estimate`` names a look that takes the
+    same parameters and shows a table "estimate" whose note says what the run will need.
     """
 
     name: str
@@ -56,6 +105,15 @@ class Experiment:
     cites: str = ""
     lane: Literal["job", "look"] = "job"
     resumable: bool = False
+    actions: dict[str, Action] = field(default_factory=dict)
+    estimate: str = ""
+
+    def action(self, name: str) -> Action:
+        """The action called ``name``. Raises `ParameterError` where the experiment has none of that name."""
+        if name not in self.actions:
+            known = f"it has: {', '.join(self.actions)}" if self.actions else "it has none"
+            raise ParameterError(f"{self.name} has no action {name}; {known}.")
+        return self.actions[name]
 
     @property
     def help(self) -> str:
@@ -73,6 +131,8 @@ class Experiment:
             "cites": self.cites,
             "help": self.help,
             "metrics": {name: asdict(metric) for name, metric in self.metrics.items()},
+            "actions": {name: asdict(action) for name, action in self.actions.items()},
+            "estimate": self.estimate,
             "parameters": self.parameters.model_json_schema(),
         }
 
@@ -90,6 +150,8 @@ def experiment(
     cites: str = "",
     lane: Literal["job", "look"] = "job",
     resumable: bool = False,
+    actions: dict[str, Action] | None = None,
+    estimate: str = "",
 ) -> Callable[[Callable[[P, Run], None]], Callable[[P, Run], None]]:
     """Declare a function ``(parameters, run) -> None`` as an experiment named ``name``.
 
@@ -103,7 +165,9 @@ def experiment(
         known = _registered.get(name)
         if known is not None and known.function.__qualname__ != function.__qualname__:
             raise SuperscopeError(f"Two experiments are called {name}; rename one of them.")
-        _registered[name] = Experiment(name, title, area, kind, function, metrics or {}, cites, lane, resumable)
+        _registered[name] = Experiment(
+            name, title, area, kind, function, metrics or {}, cites, lane, resumable, actions or {}, estimate
+        )
         return function
 
     return declare

@@ -131,6 +131,7 @@ class _Execution:
             elapsed=record.elapsed,
             work=self.work,
             sweep=record.sweep,
+            acted=record.facts.get("actions", ()),
         )
         self.announce(record)
         if resume and checkpoint is None:

@@ -56,6 +56,15 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class Act:
+    """Do ``action``, as the run's experiment declares it, between two batches of a running or paused run."""
+
+    run: str
+    action: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Move:
     """Put a queued run at ``place`` (0 is next)."""
 
@@ -195,13 +204,13 @@ class LookProgressed:
 
 
 Message: TypeAlias = (
-    Start | Pause | Continue | Stop | Move | Ask | Cancel | UseSession | Shutdown | Hello | Catalogue | StateChanged
-    | Progressed | Measured | Shown | Kept | Produced | Logged | Answered | LookProgressed
+    Start | Pause | Continue | Stop | Act | Move | Ask | Cancel | UseSession | Shutdown | Hello | Catalogue
+    | StateChanged | Progressed | Measured | Shown | Kept | Produced | Logged | Answered | LookProgressed
 )  # fmt: skip
 _TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        Start, Pause, Continue, Stop, Move, Ask, Cancel, UseSession, Shutdown, Hello, Catalogue, StateChanged,
+        Start, Pause, Continue, Stop, Act, Move, Ask, Cancel, UseSession, Shutdown, Hello, Catalogue, StateChanged,
         Progressed, Measured, Shown, Kept, Produced, Logged, Answered, LookProgressed,
     )
 }  # fmt: skip

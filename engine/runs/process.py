@@ -91,6 +91,8 @@ def _handle(message: Message, jobs: JobLane, looks: LookLane) -> None:
             jobs.go_on(run)
         case messages.Stop(run):
             jobs.stop(run)
+        case messages.Act(run, action, values):
+            jobs.act(run, action, values)
         case messages.Move(run, place):
             jobs.move(run, place)
         case messages.Ask():

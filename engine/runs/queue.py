@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from engine.errors import SuperscopeError
 from engine.files import DiskError
@@ -87,6 +88,18 @@ class JobLane:
             job.control.stop()
         elif (job := self._withdraw(run)) is not None:
             self._end_unstarted(job, "stopped")
+
+    def act(self, run: str, action: str, values: dict[str, Any]) -> None:
+        """Have the running or paused job do ``action`` between two batches; what cannot be done is said in the log."""
+        job = self._running(run)
+        if job is None:
+            self._send(Logged(run, "warning", f"{run} is not running any more, so nothing was changed in it."))
+            return
+        try:
+            declared = find(job.order.experiment)
+            job.control.ask(action, declared.action(action).check(values))
+        except SuperscopeError as problem:
+            self._send(Logged(run, "warning", str(problem)))
 
     def move(self, run: str, place: int) -> None:
         """Put a queued job at ``place``; 0 is next."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.figures.kinds import Figure
-from engine.runs.control import Control
+from engine.runs.control import Asked, Control
 
 T = TypeVar("T")
 Array: TypeAlias = npt.NDArray[Any]
@@ -68,6 +68,8 @@ class Run:
         seed: the seed of the run, from the parameter ``seed`` (0 where there is none).
         resumed: the checkpoint to go on from, or None for a fresh start.
         work: the session's work folder, in which ``toy:RUN`` models are looked up; None without a session.
+        replay: what a person did in the stretch of the run that is computed again after a resumption, as
+            (step, action, values) in the order of the steps; `actions` gives it at its step.
         sweep: the sweep it belongs to, "" for none; what its runs share is kept by that name (`engine.runs.sweeps`).
     """
 
@@ -82,6 +84,7 @@ class Run:
         elapsed: float = 0.0,
         work: Path | None = None,
         sweep: str = "",
+        acted: Sequence[Mapping[str, Json]] = (),
     ) -> None:
         self.id = id
         self.seed = seed
@@ -89,6 +92,11 @@ class Run:
         self.work = work
         self.sweep = sweep
         self.control = control or Control()
+        self._acted = [dict(action) for action in acted]
+        self.replay = sorted(
+            ((float(one["step"]), str(one["name"]), dict(one["values"])) for one in self._acted), key=lambda one: one[0]
+        )
+        self._replaying = False
         self._sink = sink
         self._began = time.monotonic() - elapsed
         self._waited = 0.0
@@ -107,6 +115,28 @@ class Run:
             RunStopped: the person asked the run to stop.
         """
         self._waited += self.control.point()
+
+    def actions(self, step: float) -> list[Asked]:
+        """The declared actions to do now, before the batch of ``step``; each is done once.
+
+        First those that a person did at this step before the run was resumed, then those asked for
+        since the last call, which are recorded with the step. An experiment with actions asks at each
+        batch, after its checkpoint and before it computes anything.
+        """
+        if not self._replaying:  # what was done before the checkpoint is part of it
+            self.replay = [one for one in self.replay if one[0] >= step]
+            self._replaying = True
+        again = [one for one in self.replay if one[0] <= step]
+        self.replay = self.replay[len(again) :]
+        new = self.control.asked()
+        for action in new:
+            self.record_action(step, action.name, action.values)
+        return [Asked(name, values) for _, name, values in again] + new
+
+    def record_action(self, step: float, name: str, values: Mapping[str, Json]) -> None:
+        """Record that a person did ``name`` at ``step``: a fact of the run, which a resumed run does again."""
+        self._acted.append({"step": step, "name": name, "values": dict(values)})
+        self._sink.fact("actions", list(self._acted))
 
     def stage(self, text: str) -> None:
         """Name what the run is doing now, in a few words ("Opening smollm2")."""

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from engine.errors import SuperscopeError
 from engine.figures import Axis, Lines
-from engine.runs import Metric, Parameters, Run, RunStopped, experiment
+from engine.runs import Action, ActionValue, Metric, Parameters, Run, RunStopped, experiment
 from engine.runs.parameters import Prompt, Seed, Steps, Threads, TopK
 
 
@@ -62,7 +62,16 @@ class Walk(Parameters):
     seed: Seed = 0
 
 
-@experiment("sample-walk", title="Random walk", area="Samples", resumable=True)
+@experiment(
+    "sample-walk",
+    title="Random walk",
+    area="Samples",
+    resumable=True,
+    actions={
+        "push": Action("Push…", "Moves the walker along x", ActionValue("Push", "m", 0.5, 10, metric="x")),
+        "turn": Action("Turn round", "Takes it to the other side"),
+    },
+)
 def walk(p: Walk, run: Run) -> None:
     """A random walk that can be resumed exactly: position, generator and step are in its checkpoints."""
     generator = np.random.Generator(np.random.PCG64(run.seed))
@@ -81,6 +90,10 @@ def walk(p: Walk, run: Run) -> None:
         for step in run.track(range(first, p.steps), total=p.steps, start=first):
             if step == p.at and run.resumed is None:
                 _disturb(p, run)
+            for action in run.actions(step):
+                position = (
+                    position * -1 if action.name == "turn" else position + np.array([action.values["value"], 0, 0])
+                )
             position += generator.standard_normal(3)
             run.log(step, x=position[0], y=position[1])
             if (step + 1) % p.every == 0:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from engine.runs import control as module
-from engine.runs.control import Control, RunStopped
+from engine.runs.control import Asked, Control, RunStopped
 
 
 def in_background(control: Control) -> tuple[threading.Event, list[object]]:
@@ -77,6 +77,15 @@ def test_an_error_while_the_pause_is_recorded_ends_the_run_and_leaves_the_contro
     with pytest.raises(OSError, match="full"):
         control.point()
     control.stop()  # would hang if the lock were still held
+
+
+def test_actions_come_out_once_in_their_order_and_with_their_own_values() -> None:
+    control, values = Control(), {"value": 2.0}
+    control.ask("lr", values)
+    values["value"] = 3.0
+    control.ask("resample", {})
+    assert control.asked() == [Asked("lr", {"value": 2.0}), Asked("resample", {})]
+    assert control.asked() == []
 
 
 def test_a_job_waits_for_a_look_and_goes_on_when_it_has_ended() -> None:
