@@ -156,7 +156,10 @@ class Dictionary:
 
     def attributes(self) -> dict[str, Any]:
         """What a session stores of it beside its arrays: ``{"config": {…}}``."""
-        return {"config": asdict(self.config)}
+        config = asdict(self.config)
+        if config["normalise"] == "none":
+            del config["normalise"]
+        return {"config": config}
 
     def arrays(self) -> dict[str, Array]:
         """Its tensors by name as float32 arrays."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.dictionaries.measures import MEASURES
 from engine.dictionaries.metrics import Recovery, density_histogram
-from engine.dictionaries.splice import Evaluation
+from engine.dictionaries.quality import Quality
 from engine.dictionaries.trainer import Report
-from engine.figures.kinds import Axis, Histogram, Table
+from engine.figures.kinds import Axis, Heatmap, Histogram, Table
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -26,6 +28,7 @@ class Window:
     squared_error: float = 0.0
     active: int = 0
     since: float = 0.0
+    terms: dict[str, float] = field(default_factory=dict)
 
     def add(self, step: Report, batch: int) -> None:
         """Take in one step over ``batch`` activations."""
@@ -34,24 +37,22 @@ class Window:
         self.loss += step.loss
         self.squared_error += step.squared_error
         self.active += step.active
+        for name, term in step.terms.items():
+            self.terms[name] = self.terms.get(name, 0.0) + term
 
-    def close(self, variance: float, seconds: float) -> dict[str, float]:
-        """The row's numbers: loss, fvu, l0 and rate; the next stretch begins.
+    def row(self, variance: float, seconds: float) -> dict[str, float]:
+        """The metric row: loss and its terms, fvu, l0 and rate.
 
         Args:
-            variance: mean ‖x − mean‖² of activations, in the units of the squared error.
+            variance: mean ‖y − mean‖² of activations, in the units of the squared error.
             seconds: of the run, now.
         """
-        row = {
+        return {
             "loss": self.loss / self.steps,
             "fvu": self.squared_error / (self.activations * variance),
             "l0": self.active / self.activations,
             "rate": self.activations / max(seconds - self.since, 1e-9),
-        }
-        for entry in fields(self):
-            setattr(self, entry.name, entry.default)
-        self.since = seconds
-        return row
+        } | {name: term / self.steps for name, term in self.terms.items()}
 
 
 def density_figure(density: Array, when: str) -> Histogram:
@@ -66,6 +67,80 @@ def density_figure(density: Array, when: str) -> Histogram:
         groups=("latents",),
         edges=edges,
         counts=counts[None, :],
+    )
+
+
+class DensityHistory:
+    """How the histogram of activation densities changes over training: one column per stretch of steps.
+
+    Bins are quarters of a power of ten, from one in a million to always; what is rarer counts to the lowest.
+    """
+
+    EDGES = np.arange(-6.0, 0.01, 0.25)
+
+    def __init__(self) -> None:
+        self._steps: list[int] = []
+        self._columns: list[Array] = []
+        self._latest: Array = np.zeros(0)
+
+    def add(self, step: int, density: Array) -> None:
+        """Take in the density (F,) of the stretch that ended at ``step``."""
+        alive = np.log10(density[density > 0]).clip(self.EDGES[0], self.EDGES[-1])
+        counts, _ = np.histogram(alive, bins=self.EDGES)
+        self._steps.append(step)
+        self._latest = density
+        self._columns.append(np.concatenate([[len(density) - len(alive)], counts]).astype(np.float64))
+
+    @property
+    def latest(self) -> Array:
+        """Density (F,) of the last stretch."""
+        return self._latest
+
+    def figure(self) -> Heatmap:
+        """Latents by density (rows, the lowest holds those that were silent) and step (columns)."""
+        middles = (self.EDGES[:-1] + self.EDGES[1:]) / 2
+        return Heatmap(
+            title="Activation density over training",
+            note=f"n = {int(self._columns[-1].sum()):,} latents in each column. Density: share of the activations of a "
+            "stretch on which a latent was active. The lowest row holds the latents that were silent throughout it.",
+            x_axis=Axis("Step"),
+            y_axis=Axis("Activation density", "log₁₀ of share"),
+            value_axis=Axis("Latents"),
+            values=np.stack(self._columns, axis=1),
+            x=np.asarray(self._steps),
+            y=np.asarray(["silent", *(f"{middle:.2f}" for middle in middles)]),
+            origin="lower",
+        )
+
+    def state(self) -> dict[str, Array]:
+        """Arrays from which `restore` goes on."""
+        return {
+            "steps": np.asarray(self._steps, dtype=np.int64),
+            "columns": np.asarray(self._columns),
+            "latest": self._latest,
+        }
+
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        """Go on from what `state` gave."""
+        self._steps = [int(step) for step in arrays["steps"]]
+        self._columns = list(np.array(arrays["columns"]))
+        self._latest = np.array(arrays["latest"])
+
+
+def norms_figure(norms: Array) -> Histogram:
+    """Histogram of the lengths of atoms ``norms`` (F,), in units of the scaled activations."""
+    low, high = float(norms.min()), float(norms.max())
+    room = max(0.01, 0.02 * (high - low))
+    counts, edges = np.histogram(norms, bins=40, range=(low - room, high + room))
+    return Histogram(
+        title="Length of atoms",
+        note=f"n = {len(norms):,} latents; mean {norms.mean():.3g}, standard deviation {norms.std():.2g}. Length: the "
+        "Euclidean norm of a latent's row of W_dec, in units of the scaled activations.",
+        x_axis=Axis("Length of atom"),
+        y_axis=Axis("Latents"),
+        groups=("latents",),
+        edges=edges,
+        counts=counts[None, :].astype(np.float64),
     )
 
 
@@ -97,30 +172,28 @@ def ce_table(recovery: Recovery, seed: int) -> Table:
     )
 
 
-def quality_table(found: Evaluation) -> Table:
-    """Reconstruction, sparsity and unused latents on the held-out contexts."""
-    never = int(np.count_nonzero(found.active == 0))
-    rows = (
-        ("FVU", found.fit.fvu, "Σ‖x − x′‖² / Σ‖x − mean‖²"),
-        ("Explained variance", 1 - found.fit.fvu, "1 − FVU"),
-        ("L0", found.l0, "Active latents per activation, mean"),
-        ("Never active", never / len(found.active), "Share of latents active on none of these activations"),
-    )
+def quality_table(quality: Quality) -> Table:
+    """Reconstruction, sparsity and unused latents on the held-out contexts, the peers' variants last."""
+    values = quality.values()
+    named = {name: measure for name, measure in MEASURES.items() if name in values}
+    rows = [(entry.label, values[name], entry.unit, entry.definition, entry.source) for name, entry in named.items()]
     return Table(
         title="The dictionary on held-out contexts",
-        note=f"n = {found.fit.variation.count:,} activations. A latent that is rare is not active here and yet not dead.",
-        axes=(Axis("Quantity"), Axis("Value"), Axis("Definition")),
+        note=f"n = {quality.count:,} activations. A latent that is rare is not active here and yet not dead. Variants "
+        "with a source are what other libraries report under the same name; they depend on batches or forgive offsets.",
+        axes=(Axis("Quantity"), Axis("Value"), Axis("Unit"), Axis("Definition"), Axis("As reported by")),
         columns=tuple(np.asarray(column) for column in zip(*rows, strict=True)),
     )
 
 
-def final_numbers(found: Evaluation) -> dict[str, float]:
+def final_numbers(recovery: Recovery | None, quality: Quality) -> dict[str, float]:
     """The metrics that are measured once, at the end."""
-    recovery = found.recovery
-    return {
+    values = quality.values()
+    found = {"fvu_held_out": values["fvu"], "l0_held_out": values["l0"]}
+    if recovery is None:
+        return found
+    return found | {
         "ce_recovered": recovery.ce_recovered,
         "ce_recovered_mean": recovery.ce_recovered_mean,
         "kl": recovery.values()["kl"],
-        "fvu_held_out": found.fit.fvu,
-        "l0_held_out": found.l0,
     }

@@ -1,126 +1,58 @@
-"""The experiment ``train-dictionary``: a sparse autoencoder on a model's activations, live and resumable."""
+"""The experiment ``train-dictionary``: a sparse dictionary of a model's activations, live and resumable."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from engine.dictionaries.training_parameters import TrainDictionary
+from engine.runs import Action, ActionValue, Metric, Run, experiment
 
-from pydantic import Field, ValidationInfo, field_validator
-
-from engine.runs import Metric, Parameters, Run, experiment
-from engine.runs.parameters import (
-    Batch,
-    Context,
-    CorpusRef,
-    Device,
-    Dtype,
-    HookName,
-    IncludeSpecial,
-    LearningRate,
-    ModelRef,
-    PrependBos,
-    Seed,
-    Steps,
-    Threads,
-    Tokens,
-    TopK,
-    Width,
-)
-
-Buffer = Annotated[
-    int,
-    Field(
-        ge=16,
-        le=10**9,
-        description="Activations held in memory for shuffling; shrinks to the text",
-        json_schema_extra={"unit": "activations", "advanced": True},
-    ),
-]
-HeldOut = Annotated[
-    int,
-    Field(
-        ge=0,
-        le=10_000,
-        description="Contexts kept out of training to measure on; a fifth of the text at most",
-        json_schema_extra={"unit": "contexts", "advanced": True},
-    ),
-]
-DeadAfter = Annotated[
-    int,
-    Field(
-        ge=1,
-        le=10**12,
-        description="A latent silent for so many activations counts as dead and gets the auxiliary loss",
-        json_schema_extra={"unit": "activations", "advanced": True},
-    ),
-]
-CheckpointEvery = Annotated[
-    float,
-    Field(
-        ge=0.1,
-        le=3_600,
-        description="Time between checkpoints; what an interruption can lose at most",
-        json_schema_extra={"unit": "s", "advanced": True},
-    ),
-]
-Architecture = Annotated[Literal["topk"], Field(description="What makes the latents sparse")]
-
-
-class TrainDictionary(Parameters):
-    """Parameters of ``train-dictionary``."""
-
-    model: ModelRef = "demo"
-    text: CorpusRef = "stories"
-    hook: HookName = "blocks.0.hook_resid_post"
-    architecture: Architecture = "topk"
-    tokens: Tokens = 100_000
-    context: Context = 128
-    width: Width = 512
-    k: TopK = 8
-    batch: Batch = 1_024
-    steps: Steps = 500
-    lr: LearningRate = 1e-3
-    buffer: Buffer = 250_000
-    held_out: HeldOut = 32
-    dead_after: DeadAfter = 100_000
-    checkpoint_every: CheckpointEvery = 30.0
-    seed: Seed = 0
-    device: Device = "auto"
-    dtype: Dtype = "float32"
-    threads: Threads = 0
-    prepend_bos: PrependBos = True
-    include_special: IncludeSpecial = False
-
-    @field_validator("k")
-    @classmethod
-    def _k_fits(cls, k: int, info: ValidationInfo) -> int:
-        width = info.data.get("width")
-        if width is not None and k > width:
-            raise ValueError(f"it is more than the width of {width}")
-        return k
-
+__all__ = ["TrainDictionary", "train_dictionary"]
 
 METRICS = {
     "loss": Metric(
         "Loss",
         "",
-        "Mean ‖x − x′‖² of the batch divided by the mean ‖x − mean‖² of the first buffer of activations, plus 1/32 of "
-        "the auxiliary loss of dead latents",
+        "Sum of its terms: mean ‖y − y′‖² of the batch divided by the mean ‖y − mean‖² of the first buffer of "
+        "activations, plus the sparsity penalty and the auxiliary loss of dead latents, each times its weight",
         "log",
     ),
     "fvu": Metric(
         "FVU",
         "",
-        "Fraction of variance unexplained: Σ‖x − x′‖² over the activations since the last point, divided by their number "
-        "times the mean ‖x − mean‖² of the first buffer of activations",
+        "Fraction of variance unexplained: Σ‖y − y′‖² over the activations since the last point, divided by their number "
+        "times the mean ‖y − mean‖² of the first buffer of activations",
         "log",
     ),
     "l0": Metric("L0", "latents", "Active latents per activation, mean since the last point"),
     "dead": Metric(
         "Dead latents", "share", "Latents that were active on none of the last dead_after activations, of all latents"
     ),
-    "lr": Metric("Learning rate", "", "Of Adam: rises over the first 5 % of the steps, falls over the last 20 %"),
+    "reconstruction": Metric(
+        "Reconstruction", "", "Term of the loss: mean ‖y − y′‖² / mean ‖y − mean‖² (matryoshka: mean over its prefixes)",
+        "log", group="terms",
+    ),
+    "penalty": Metric(
+        "Sparsity penalty", "", "Term of the loss: the penalty of latents times its weight at this step",
+        "log", group="terms",
+    ),
+    "auxiliary": Metric(
+        "Auxiliary", "", "Term of the loss: what dead latents miss of the others' error, as a share of it, times aux",
+        "log", group="terms",
+    ),
+    "threshold": Metric(
+        "Threshold", "", "Pre-activation above which a latent is active, in units of the scaled activations: the running "
+        "estimate (batchtopk, matryoshka) or the mean over latents (jumprelu)",
+    ),
+    "lr": Metric("Learning rate", "", "Of Adam: rises during the warm-up, falls during the decay"),
     "rate": Metric("Rate", "activations/s", "Activations trained on per second since the last point, capture included"),
     "passes": Metric("Passes over the text", "passes", "Activations trained on, divided by those in the text"),
+    "ce_recovered_live": Metric(
+        "CE recovered, live",
+        "share",
+        "(CE zero − CE spliced) / (CE zero − CE clean) on a few held-out contexts while training (measure_every)",
+    ),
+    "kl_live": Metric(
+        "KL, live", "nats/token", "KL(clean ‖ spliced) on a few held-out contexts while training (measure_every)"
+    ),
     "ce_recovered": Metric(
         "CE recovered",
         "share",
@@ -135,8 +67,20 @@ METRICS = {
         group="recovered",
     ),
     "kl": Metric("KL", "nats/token", "KL(clean ‖ spliced) of the model's predictions, mean over held-out predictions"),
-    "fvu_held_out": Metric("FVU held out", "", "Σ‖x − x′‖² / Σ‖x − mean‖² over the held-out activations"),
+    "fvu_held_out": Metric("FVU held out", "", "Σ‖y − y′‖² / Σ‖y − mean‖² over the held-out activations"),
     "l0_held_out": Metric("L0 held out", "latents", "Active latents per activation, mean over those held out"),
+}  # fmt: skip
+
+ACTIONS = {
+    "resample": Action(
+        "Resample dead latents",
+        "Draw every dead latent anew from activations that the dictionary rebuilds badly (Bricken et al. 2023)",
+    ),
+    "lr": Action(
+        "Change learning rate…",
+        "From the next step on; the schedule goes on around the new height",
+        value=ActionValue("Learning rate", minimum=1e-9, maximum=10.0, metric="lr"),
+    ),
 }
 
 
@@ -145,30 +89,52 @@ METRICS = {
     title="Train a dictionary",
     area="Dictionaries",
     metrics=METRICS,
-    cites="Gao et al. 2024, Scaling and evaluating sparse autoencoders (arXiv 2406.04093)",
+    actions=ACTIONS,
+    estimate="dictionary-estimate",
+    cites="Bricken et al. 2023, Towards Monosemanticity; Gao et al. 2024 (arXiv 2406.04093); Bussmann et al. 2024 "
+    "(arXiv 2412.06410) and 2025 (arXiv 2503.17547); Rajamanoharan et al. 2024 (arXiv 2404.16014, 2407.14435); "
+    "Dunefsky et al. 2024 (arXiv 2406.11944); Paulo et al. 2025 (arXiv 2501.18823)",
     resumable=True,
 )
 def train_dictionary(p: TrainDictionary, run: Run) -> None:
-    """Trains a sparse autoencoder: a dictionary of latents, few of which at a time rebuild an activation.
+    """Trains a sparse dictionary: latents, few of which at a time rebuild an activation.
 
-    **TopK** keeps the `k` largest latents of each activation x:
-    x′ = relu(top k of (x − b_dec) W_enc + b_enc) W_dec + b_dec. Atoms (rows of W_dec) have unit length.
+    x′ = act((x − b_dec) W_enc + b_enc) W_dec + b_dec; rows of W_dec are the atoms. What `act` is, is the
+    **architecture**:
+
+    - **topk** keeps the `k` largest latents of each activation.
+    - **batchtopk** keeps the `k` · `batch` largest of each batch, so that hard activations may use more; for use
+      afterwards a threshold takes over.
+    - **matryoshka** is BatchTopK in nested prefixes of the dictionary, each of which rebuilds on its own, so
+      that the first latents stay general.
+    - **jumprelu** gives each latent a threshold of its own and aims at `k` active ones on average.
+    - **relu** puts a price on active latents. Each *penalty* is minus the logarithm of a prior; the experiment
+      `activation-priors` shows which prior real latents follow.
+    - **gated** lets one path decide which latents are active and another how large they are.
+    - **transcoder** reads an MLP's input (`hook_in`) and rebuilds its output (`hook_out`), without centring;
+      **skip-transcoder** adds a linear bypass. `sparsity` says what makes their latents sparse.
 
     **What to watch.** *FVU* is the share of variance that the dictionary misses: 1 is as bad as the mean
-    activation, 0 is perfect. *Dead latents* should stay few; those that fall silent get an auxiliary loss that
-    rebuilds what the others miss. The *activation density* histogram shows how often latents are active.
+    activation, 0 is perfect. *Dead latents* should stay few: an auxiliary loss (`aux`) revives them in the TopK
+    family; in the others `resample_every`, or the button *Resample dead latents*, draws them anew. *Activation
+    density over training* shows how often latents are active as the run goes on; *length of atoms* shows
+    whether some grow.
 
     **At the end** the dictionary takes the activations' place in the model on contexts that were held out.
     *CE recovered* compares the cross entropy to that of the clean model (1) and to that with the activations
-    zeroed (0), as the public benchmarks do; *against mean ablation* is the harder yardstick.
+    zeroed (0), as the public benchmarks do; *against mean ablation* is the harder yardstick. With
+    `measure_every` both are measured on the way as well.
 
-    Activations are captured through a shuffle buffer. Where `steps` × `batch` exceeds the text, it is passed over
-    again; *passes* counts that. Activations are multiplied by one factor (`scale`) for training, which is folded
-    into the saved dictionary: it reads raw activations. Special tokens (BOS) are left out by default, because
-    their activations are often outliers of a hundred times the usual size.
+    **Data.** Activations are captured ahead of the training through a shuffle buffer. Where `steps` × `batch`
+    exceeds the text, it is passed over again; *passes* counts that. `activations` takes a stored matrix (N, D)
+    instead. The runs of a sweep share one pass over the model. Activations are multiplied by one factor
+    (`scaling`) for training, which is folded into the saved dictionary: it reads raw activations. Special
+    tokens (BOS) are left out by default, because their activations are often outliers of a hundred times the
+    usual size.
 
     The run can be paused, stopped and resumed: it goes on from its last checkpoint exactly, bit for bit on a CPU
-    with the same number of threads. Stop keeps the dictionary as it is.
+    with the same number of threads. What a person changes on the way is recorded with its step and replayed. Stop
+    keeps the dictionary as it is.
     """
     from engine.dictionaries.training import train
 

@@ -1,4 +1,4 @@
-"""From a model and a text to a trained dictionary: data, loop, live numbers, checkpoints, what is kept."""
+"""Carry out ``train-dictionary``: capture, train, show, measure, store what resuming needs."""
 
 from __future__ import annotations
 
@@ -13,172 +13,133 @@ import torch
 from torch import Tensor
 
 from engine.dictionaries import report
-from engine.dictionaries.buffer import CHUNK, ActivationBuffer, Indices
+from engine.dictionaries.architectures import make
+from engine.dictionaries.buffer import Buffer
 from engine.dictionaries.errors import DictionaryError
-from engine.dictionaries.form import DictionaryConfig
-from engine.dictionaries.metrics import Variation
+from engine.dictionaries.first_look import FirstLook, look
+from engine.dictionaries.form import Dictionary, DictionaryConfig
+from engine.dictionaries.material import Material, open_material
+from engine.dictionaries.quality import Quality
 from engine.dictionaries.sparse import SLAB
-from engine.dictionaries.splice import Evaluation, evaluate
-from engine.dictionaries.topk import TopKLoss, Weights, initial_weights
+from engine.dictionaries.splice import Probe
 from engine.dictionaries.trainer import Plan, Report, Trainer
+from engine.dictionaries.training_parameters import WITH_K
 from engine.models import memory
-from engine.models.capture import capture
-from engine.models.finite import demand_finite
-from engine.models.opening import OpenModel, open_model
 from engine.runs.control import RunStopped
 from engine.runs.environment import using_threads
 from engine.runs.run import Checkpoint, Run
-from engine.text.corpora import open_corpus
-from engine.text.tokens import Contexts, contexts
 
 if TYPE_CHECKING:
     from engine.dictionaries.train_dictionary import TrainDictionary
 
 Array: TypeAlias = npt.NDArray[Any]
 ROWS = 1_000  # metric rows in a run, at most about
-FAR = 10  # activations most distant from the mean
-MASSIVE = 0.2  # share of variance in these from which on that is said
+COLUMNS = 100  # stretches of the run whose activation densities are shown, at most about
 SMALL = 3e8  # operations of a batch's encoder product below which one thread serves best
-DENSITY_EVERY = 2.0  # seconds between density histograms
-PARTS = ("trainer", "buffer", "data")  # prefixes of a checkpoint's arrays
+WARM_UP = 1_000  # steps of warm-up at most
+FIGURES_EVERY = 2.0  # seconds between figures
+PARTS = ("trainer", "buffer", "first", "density")  # prefixes of a checkpoint's arrays
+clock = time.monotonic
 
 
 def train(p: TrainDictionary, run: Run) -> None:
     """Carry out the experiment ``train-dictionary``."""
     training = Training(p, run)
-    try:
-        training.fill()
-        training.optimise()
-        training.finish()
-    except RunStopped:
-        training.stopped()
-        raise
+    with training.buffer:
+        try:
+            training.begin()
+            training.optimise()
+            training.finish()
+        except RunStopped:
+            training.stopped()
+            raise
 
 
 class Training:
-    """One run: the model and text it reads, its buffer and trainer, and when what was last stored or shown."""
+    """One run: what it reads, its buffer and trainer, and when what was last stored or shown."""
 
     def __init__(self, p: TrainDictionary, run: Run) -> None:
         self.p = p
         self.run = run
-        run.stage(f"Opening {p.model}")
-        self.model: OpenModel = open_model(p.model, device=p.device, dtype=p.dtype, run=run, work=run.work)
-        self.width = self.model.check_hook(p.hook)
-        self.contexts: Contexts = contexts(
-            open_corpus(p.text), self.model, tokens=p.tokens, context=p.context, prepend_bos=p.prepend_bos,
-            include_special=p.include_special, run=run,
+        self.material: Material = open_material(p, run)
+        source = self.material.source
+        self.device = self.material.device
+        self._require_memory()
+        self.buffer = Buffer(
+            source, p.buffer, batch=p.batch, seed=p.seed, shuffle=p.shuffle, without=self.material.held_out.tolist(),
+            overlap=p.overlap, hold=lambda: run.control.paused,
         )  # fmt: skip
-        self.device = self.model.device
-        self.held_out, counts = _hold_out(self.contexts, p.held_out, p.seed)
-        self._require_memory(int(counts.sum()))
-        self.buffer = ActivationBuffer(counts, self._harvest, self.width, p.buffer, batch=p.batch, seed=p.seed)
-        self.variation: Variation | None = None
+        self.first: FirstLook | None = None
         self.trainer: Trainer | None = None
-        self.scale = 1.0
+        self._probe: Probe | None = None
         self._window = report.Window()
-        self._stored = self._shown = time.monotonic()
+        self._history = report.DensityHistory()
+        self._stored = self._shown = clock()
         self._say_what_is_used()
         if run.resumed is not None:
             self._restore(run.resumed)
 
-    # ---- data
-
-    def _harvest(self, which: Indices) -> Tensor:
-        """Activations (n, D) of the counted positions of contexts ``which``."""
-        order = np.sort(which)
-        ids, counted = np.asarray(self.contexts.ids[order]), np.asarray(self.contexts.counted[order])
-        parts = []
-        for part, found in capture(self.model, ids, [self.p.hook], batch=CHUNK):
-            activations = found[self.p.hook]
-            demand_finite(activations, ids[part], order[part], counted[part], self.p.hook, self.model.tokenizer)
-            parts.append(activations[torch.from_numpy(counted[part]).to(activations.device)].float().cpu())
-        return torch.cat(parts)
-
-    def _require_memory(self, activations: int) -> None:
-        p, d = self.p, self.width
+    def _require_memory(self) -> None:
+        p, source = self.p, self.material.source
+        both = source.d_in + source.d_out
         # Encoder and decoder with gradient and two moments each and a copy to keep; the slab of the selection;
         # a dozen arrays of a batch; and a tenth for what allocators keep.
-        training = int(1.1 * 4 * (p.width * d * 2 * 5 + SLAB + p.batch * (8 * d + 20 * p.k)))
-        held = min(self.p.buffer, activations) * self.width * 4
-        what = f"Training {self.p.width:,} latents on {self.width:,} dimensions"
+        training = int(1.1 * 4 * (p.width * both * 5 + SLAB + p.batch * (4 * both + 20 * p.k)))
+        activations = int(source.counts.sum())
+        held = min(p.buffer, activations) * (both if source.paired else source.d_in) * 4
+        what = f"Training {p.width:,} latents on {source.d_in:,} dimensions"
         way_out = "choose a smaller width or a smaller buffer"
         if self.device.type == "cpu":
             memory.require(training + held, "cpu", what=what, way_out=way_out)
         else:
             memory.require(training, str(self.device), what=what, way_out=way_out)
-            memory.require(held, "cpu", what=f"A buffer of {self.p.buffer:,} activations", way_out=way_out)
+            memory.require(held, "cpu", what=f"A buffer of {p.buffer:,} activations", way_out=way_out)
 
     def _say_what_is_used(self) -> None:
         run, buffer = self.run, self.buffer
-        run.fact("text", self.contexts.facts)
-        run.fact("activations_in_text", buffer.total)
+        for name, value in self.material.facts.items():
+            run.fact(name, value)
         run.fact("buffer", {"activations": buffer.capacity, "bytes": buffer.bytes, "whole_text": buffer.resident})
-        run.fact("held_out_contexts", len(self.held_out))
         if buffer.capacity < self.p.buffer:
             run.say(
                 f"The buffer holds the whole text: {buffer.capacity:,} activations in {memory.in_words(buffer.bytes)}, "
                 f"not the {self.p.buffer:,} asked for."
             )
-        if not self.p.include_special:
+        if self.material.reading is not None and not self.p.include_special:
             run.say("Special tokens (BOS) are left out of training and of all numbers.")
 
     # ---- training
 
-    def fill(self) -> None:
-        """Fill the buffer for the first time, measure what is in it, and make the trainer.
-
-        Mean, variance and scale stay those of this first buffer, so that a number of the loss means the same
-        throughout the run.
-        """
+    def begin(self) -> None:
+        """Capture the activations that training begins with, measure them, and make the trainer."""
         if self.trainer is not None:
             return
         self.run.stage("Capturing activations")
         began, start = self.run.seconds, len(self.buffer)
         while self.buffer.hungry:
             self._tick()
-            activations = self.buffer.feed()
-            if activations is not None:
-                if self.variation is None:
-                    self.variation = Variation(activations.double().mean(dim=0))
-                self.variation.add(activations)
-            self.run.progress(len(self.buffer), self.buffer.capacity, "activations", since=(start, began))
-        assert self.variation is not None
-        if not self.variation.per_activation > 0:
-            raise DictionaryError(
-                f"All {self.variation.count:,} activations of {self.p.hook} are equal, so there is nothing to "
-                "reconstruct; choose another hook point."
-            )
-        self.scale, far = _scale(self.buffer, self.variation)
-        if far > MASSIVE:
-            self.run.say(
-                f"The {FAR} most distant of {len(self.buffer):,} activations hold {far:.0%} of the variance, so FVU says "
-                "mostly how well those are rebuilt.",
-                "warning",
-            )
-        generator = torch.Generator().manual_seed(self.p.seed)
-        mean = (self.variation.mean * self.scale).float().to(self.device)
-        self._make_trainer(initial_weights(self.p.width, mean, generator))
-        self.run.fact("scale", self.scale)
-        self.run.fact("variance_share_of_10_most_distant", far)
-        self.run.fact("variance", self.variation.per_activation)
+            self.buffer.feed()
+            self.run.progress(len(self.buffer), self.buffer.first, "activations", since=(start, began))
+        self.first = look(self.buffer, self.material.source, self.p.scaling, self.run)
+        self._make_trainer()
 
-    @property
-    def _unit(self) -> float:
-        """Mean ‖x − mean‖² of the scaled activations in the first buffer: what loss and FVU are counted in."""
-        assert self.variation is not None
-        return self.variation.per_activation * self.scale**2
-
-    def _make_trainer(self, weights: Weights) -> None:
-        p = self.p
-        loss = TopKLoss(p.k, self._unit)
-        self.trainer = Trainer(weights, loss, Plan.usual(p.steps, p.lr, p.dead_after))
+    def _make_trainer(self, *, empty: bool = False) -> None:
+        assert self.first is not None
+        p, source = self.p, self.material.source
+        architecture = make(p.choices, self.first.moments(self.device))
+        if empty:
+            weights = architecture.empty(source.d_in, source.d_out, self.device)
+        else:
+            weights = architecture.initial(source.d_in, source.d_out, torch.Generator().manual_seed(p.seed))
+        warm_up, decay = min(round(p.steps * p.warm_up), WARM_UP), round(p.steps * p.decay)
+        self.trainer = Trainer(weights, architecture, Plan(p.steps, p.lr, warm_up, decay, p.dead_after, p.schedule))
 
     def optimise(self) -> None:
         """Take the steps that are left."""
         trainer, buffer, p = self.trainer, self.buffer, self.p
         assert trainer is not None
         # Threads wait for each other at every small product, which costs more than they bring where others compute.
-        small = p.threads == 0 and self.device.type == "cpu" and 2 * p.batch * p.width * self.width < SMALL
+        small = p.threads == 0 and self.device.type == "cpu" and 2 * p.batch * p.width * len(self._mean_in) < SMALL
         self.run.fact("one_thread_per_step", small)
         self.run.stage("Training")
         began, first = self.run.seconds, trainer.done
@@ -189,29 +150,89 @@ class Training:
                 buffer.feed()
                 continue
             with using_threads(1 if small else 0):
-                x = buffer.draw(p.batch).to(self.device).mul_(self.scale)
-                step = trainer.step(x)
+                x, y = self._draw()
+                self._act(x, y)
+                step = trainer.step(x, y)
             self._measure(step)
             self.run.progress(trainer.done, p.steps, "steps", since=(first, began))
         self._tick()
 
-    def _measure(self, step: Report) -> None:
+    @property
+    def _mean_in(self) -> Tensor:
+        assert self.first is not None
+        return self.first.inputs.mean
+
+    def _draw(self) -> tuple[Tensor, Tensor | None]:
+        """The next batch, scaled."""
+        assert self.first is not None
+        x, y = self.buffer.draw(self.p.batch)
+        x = x.to(self.device).mul_(self.first.inputs.scale)
+        return x, None if y is None else y.to(self.device).mul_(self.first.targets.scale)
+
+    def _act(self, x: Tensor, y: Tensor | None) -> None:
+        """Do what was planned for this step, what a person did at it before the run was resumed, and what one asks now."""
+        trainer, run, p = self.trainer, self.run, self.p
+        assert trainer is not None
+        step = trainer.done
+        if p.resample_every and step and step % p.resample_every == 0:
+            self._do("resample", {}, x, y)
+        for action in run.actions(step):
+            self._do(action.name, action.values, x, y)
+
+    def _do(self, name: str, values: Mapping[str, Any], x: Tensor, y: Tensor | None) -> None:
         trainer = self.trainer
         assert trainer is not None
-        self._window.add(step, self.p.batch)
-        every = max(1, self.p.steps // ROWS)
-        if trainer.done % every == 0 or trainer.done == self.p.steps:
+        if name == "lr":
+            trainer.change_lr(float(values["value"]))
+            self.run.say(f"Step {trainer.done:,}: learning rate {trainer.lr:g}.")
+            return
+        # Numbers of its own at each step, so that a resumed run draws the same.
+        generator = torch.Generator().manual_seed(
+            int(np.random.SeedSequence([self.p.seed, 8, trainer.done]).generate_state(1)[0])
+        )
+        count = trainer.resample(x, y, generator)
+        self.run.say(f"Step {trainer.done:,}: {count:,} dead latents drawn anew.")
+
+    def _measure(self, step: Report) -> None:
+        trainer, p = self.trainer, self.p
+        assert trainer is not None
+        assert self.first is not None
+        done, last = trainer.done, trainer.done == p.steps
+        self._window.add(step, p.batch)
+        if done % max(1, p.steps // ROWS) == 0 or last:
             seconds = self.run.seconds
-            numbers = self._window.close(self._unit, seconds)
-            self.run.log(trainer.done, **numbers, dead=trainer.dead_share, lr=step.lr, passes=self.buffer.passes)
-        now = time.monotonic()
-        if now - self._shown >= DENSITY_EVERY:
-            self.run.show("density", report.density_figure(trainer.density(), "while training"))
-            self._shown = now
+            numbers = self._window.row(self.first.unit, seconds)
+            self._window = report.Window(since=seconds)
+            self.run.log(
+                done, **numbers, **trainer.live(), dead=trainer.dead_share, lr=step.lr, passes=self.buffer.passes
+            )
+        if p.measure_every and done % p.measure_every == 0 and not last:
+            self._measure_prediction()
+        if done % max(1, p.steps // COLUMNS) == 0:
+            self._history.add(done, trainer.density())
+            if clock() - self._shown >= FIGURES_EVERY or last:
+                self._show()
+
+    def _measure_prediction(self) -> None:
+        """Cross entropy and KL with the dictionary as it is now."""
+        trainer = self.trainer
+        assert trainer is not None
+        assert self.first is not None
+        if self._probe is None:
+            self._probe = self.material.probe(self.first.targets.mean, self.run)
+        found = self._probe(self._dictionary().to(self.device), self.run).values()
+        self.run.log(trainer.done, ce_recovered_live=found["ce_recovered"], kl_live=found["kl"])
+
+    def _show(self) -> None:
+        assert self.trainer is not None
+        self.run.show("density over training", self._history.figure())
+        self.run.show("density", report.density_figure(self._history.latest, "while training"))
+        self.run.show("atoms", report.norms_figure(self.trainer.decoder_norms()))
+        self._shown = clock()
 
     def _tick(self) -> None:
         """Between two batches: store what resuming needs when it is time or the person pauses, then wait or stop."""
-        now = time.monotonic()
+        now = clock()
         if now - self._stored >= self.p.checkpoint_every or (self.run.control.paused and not self.run.control.stopped):
             self._store()
         self.run.point()
@@ -220,25 +241,20 @@ class Training:
 
     def finish(self) -> None:
         """Measure on the contexts held out, show, and keep the dictionary."""
-        self.run.stage("Measuring on held-out contexts")
-        found = self._evaluate()
-        density = found.active / max(found.fit.variation.count, 1)
-        self.run.show("density", report.density_figure(density, "on the contexts held out"))
-        self.run.show("ce", report.ce_table(found.recovery, self.p.seed))
-        self.run.show("quality", report.quality_table(found))
         assert self.trainer is not None
-        numbers = report.final_numbers(found)
+        assert self.first is not None
+        self.run.stage("Measuring on held-out contexts")
+        found = self.material.evaluate(self._dictionary().to(self.device), self.first.targets.mean, self.run)
+        recovery, quality = (None, found) if isinstance(found, Quality) else (found.recovery, found.quality)
+        self._show()
+        self.run.show("density", report.density_figure(quality.density, "on the contexts held out"))
+        self.run.show("quality", report.quality_table(quality))
+        if recovery is not None:
+            self.run.show("ce", report.ce_table(recovery, self.p.seed))
+        numbers = report.final_numbers(recovery, quality)
         self.run.log(self.trainer.done, **numbers)
         self.run.fact("passes", self.buffer.passes)
-        self._keep(finished=True, measured=numbers, density=density)
-
-    def _evaluate(self) -> Evaluation:
-        assert self.trainer is not None
-        assert self.variation is not None
-        which = self.held_out if len(self.held_out) else np.arange(len(self.contexts.ids))
-        dictionary = self.trainer.dictionary(self._config()).to(self.device)
-        ids, counted = np.asarray(self.contexts.ids[which]), np.asarray(self.contexts.counted[which])
-        return evaluate(self.model, self.p.hook, dictionary, ids, counted, self.variation.mean, self.run)
+        self._keep(finished=True, measured=numbers, density=quality.density)
 
     def stopped(self) -> None:
         """Keep the dictionary as it is, and what going on needs."""
@@ -247,42 +263,49 @@ class Training:
             self._keep(finished=False, measured={}, density=self.trainer.density())
             self.run.fact("passes", self.buffer.passes)
 
-    def _config(self) -> DictionaryConfig:
-        p = self.p
-        return DictionaryConfig(
-            architecture=p.architecture, d_in=self.width, d_out=self.width, width=p.width, k=p.k, centre=True,
-            activation="topk", hook_in=p.hook, hook_out=p.hook, model=p.model, scale=self.scale,
+    def _dictionary(self) -> Dictionary:
+        """The dictionary as it would be saved now."""
+        assert self.trainer is not None
+        assert self.first is not None
+        p, source, material = self.p, self.material.source, self.material
+        config = DictionaryConfig(
+            architecture=p.architecture, d_in=source.d_in, d_out=source.d_out, width=p.width,
+            k=p.k if p.architecture in WITH_K else None, centre=not source.paired, activation="relu",
+            hook_in=material.hook_in, hook_out=material.hook_out, model="" if p.activations else p.model,
+            scale=self.first.inputs.scale,
         )  # fmt: skip
+        return self.trainer.dictionary(config, self.first.inputs.scale, self.first.targets.scale)
 
     def _keep(self, *, finished: bool, measured: Mapping[str, float], density: Array) -> None:
         assert self.trainer is not None
-        dictionary = self.trainer.dictionary(self._config())
+        p, dictionary = self.p, self._dictionary()
         attributes = dictionary.attributes() | {
-            "run": self.run.id,
-            "text": self.p.text,
-            "context": int(self.contexts.ids.shape[1]),
-            "prepend_bos": self.p.prepend_bos,
-            "include_special": self.p.include_special,
-            "steps": self.trainer.done,
-            "finished": finished,
-            "metrics": dict(measured),
-        }
+            "run": self.run.id, "steps": self.trainer.done, "finished": finished, "metrics": dict(measured),
+        }  # fmt: skip
+        if self.material.reading is not None:
+            attributes |= {
+                "text": p.text, "context": int(self.material.reading[1].ids.shape[1]), "prepend_bos": p.prepend_bos,
+                "include_special": p.include_special,
+            }  # fmt: skip
         arrays = dictionary.arrays() | {"features/density": np.asarray(density, dtype=np.float32)}
         self.run.produce("dictionaries", self.run.id, attributes, arrays)
 
     # ---- checkpoints
 
     def _store(self) -> None:
-        self._stored = time.monotonic()
-        states: dict[str, tuple[dict[str, Any], dict[str, Array]]] = {"buffer": self.buffer.state()}
-        if self.variation is not None:
-            states["data"] = self.variation.state()
+        states: dict[str, tuple[dict[str, Any], dict[str, Array]]] = {
+            "buffer": self.buffer.state(),
+            "density": ({}, self._history.state()),
+        }
+        if self.first is not None:
+            states["first"] = self.first.state()
         if self.trainer is not None:
             states["trainer"] = self.trainer.state()
         values: dict[str, Any] = {part: state[0] for part, state in states.items()}
-        values |= {"architecture": self.p.architecture, "scale": self.scale, "window": asdict(self._window)}
+        values |= {"architecture": self.p.architecture, "window": asdict(self._window)}
         arrays = {f"{part}-{name}": array for part, state in states.items() for name, array in state[1].items()}
         self.run.checkpoint(values, arrays)
+        self._stored = clock()
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         values = checkpoint.values
@@ -296,39 +319,11 @@ class Training:
             part, _, rest = name.partition("-")
             arrays[part][rest] = array
         self.buffer.restore(values["buffer"], arrays["buffer"])
-        self.scale = float(values["scale"])
+        self._history.restore(arrays["density"])
         self._window = report.Window(**values["window"])
-        if "data" in values:
-            self.variation = Variation.restored(values["data"], arrays["data"])
+        if "first" in values:
+            self.first = FirstLook.restored(values["first"], arrays["first"])
         if "trainer" in values:
-            shape = (self.p.width, self.width)
-            empty = [torch.zeros(size, device=self.device) for size in (shape, shape, shape[:1], shape[1:])]
-            self._make_trainer(Weights(*empty))
+            self._make_trainer(empty=True)
             assert self.trainer is not None
             self.trainer.restore(values["trainer"], arrays["trainer"])
-
-
-def _hold_out(found: Contexts, wanted: int, seed: int) -> tuple[Indices, Indices]:
-    """Contexts kept for measuring, in order, and how many activations each context gives to training."""
-    counts = np.asarray(found.counted).sum(axis=1).astype(np.int64)
-    chosen = np.random.default_rng([seed, 9]).permutation(len(counts))[: min(wanted, len(counts) // 5)]
-    held_out = np.sort(chosen)
-    counts[held_out] = 0
-    return held_out, counts
-
-
-def _scale(buffer: ActivationBuffer, variation: Variation) -> tuple[float, float]:
-    """What brings the mean distance of activations from their mean to √D (its distance for unit Gaussians).
-
-    The first moment and not the second: a few massive activations must not decide the size of all others.
-
-    Returns:
-        The factor, and the share of all variance that the ten most distant activations hold.
-    """
-    total, farthest = 0.0, torch.zeros(0, dtype=torch.float64)
-    for rows in buffer.chunks():
-        distances = (rows.double() - variation.mean).norm(dim=1)
-        total += float(distances.sum())
-        farthest = torch.cat([farthest, distances]).sort(descending=True).values[:FAR]
-    scale = float(np.sqrt(len(variation.mean)) * len(buffer) / total)
-    return scale, float(farthest.square().sum()) / variation.total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.dictionaries import training
+from engine.dictionaries import material, sources, training
 from engine.dictionaries.form import read
 from engine.dictionaries.splice import evaluate
 from engine.errors import ParameterError
@@ -30,7 +31,7 @@ from engine.text.tokens import contexts
 
 HOOK = "blocks.0.hook_resid_post"
 EXPERIMENT = find("train-dictionary")
-EXACT = ("loss", "fvu", "l0", "dead", "lr", "passes")  # all but the rate, which is time
+EXACT = ("loss", "reconstruction", "auxiliary", "fvu", "l0", "dead", "lr", "passes")  # all but the rate, which is time
 
 
 @pytest.fixture
@@ -119,8 +120,9 @@ def test_a_run_trains_measures_and_keeps_a_dictionary(tmp_path, values, tiny):
 def held_out_metrics(recording, values, dictionary, tiny):
     """The final numbers are those of the kept dictionary on contexts that were not trained on."""
     found = contexts(open_corpus(values["text"]), tiny, tokens=3_000, context=32)
-    chosen, counts = training._hold_out(found, 6, 5)
-    assert counts[chosen].sum() == 0
+    counts = np.asarray(found.counted).sum(axis=1)
+    chosen = sources.hold_out(counts, 6, 5)
+    counts[chosen] = 0
     assert counts.sum() == recording.record().facts["activations_in_text"]
     trained = np.flatnonzero(counts)
     parts = [
@@ -159,8 +161,10 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, values, buffer, stop):
 
 
 @pytest.mark.parametrize("buffer", [250_000, 600])
-def test_a_killed_run_goes_on_bit_for_bit_from_its_last_checkpoint(tmp_path, values, buffer):
-    values |= {"buffer": buffer, "checkpoint_every": 0.1}
+def test_a_killed_run_goes_on_bit_for_bit_from_its_last_checkpoint(tmp_path, values, buffer, monkeypatch):
+    values |= {"buffer": buffer, "checkpoint_every": 1.0}
+    ticks = itertools.count()
+    monkeypatch.setattr(training, "clock", lambda: next(ticks) / 20)  # a checkpoint each few steps, however fast
     whole = finished(tmp_path / "whole" / "run-1", values)
 
     class Die(NullSink):
@@ -222,15 +226,15 @@ def test_a_run_stopped_while_it_captures_goes_on(tmp_path, values, monkeypatch):
 
     def stopping(*arguments, **options):
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) == 4:  # with more captured ahead
             control.stop()
         return capture(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "capture", stopping)
+        patch.setattr(sources, "capture", stopping)
         assert start(folder, values, control=control).state == "stopped"
     assert dictionaries(folder) == []
-    assert len(Recording(folder).checkpoint().arrays["buffer-rows"]) > 500
+    assert len(Recording(folder).checkpoint().arrays["buffer-rows"]) > 0
     assert curves(finished(folder, values, resume=True)) == curves(whole)
 
 
@@ -243,7 +247,7 @@ def test_a_run_stopped_while_it_is_measured_goes_on_with_that(tmp_path, values, 
         return evaluate(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "evaluate", stopping)
+        patch.setattr(material, "evaluate", stopping)
         assert start(folder, values, control=control).state == "stopped"
     assert stored(Recording(folder))["attributes"]["steps"] == 90
     assert Recording(folder).metric_names() == sorted([*EXACT, "rate"])
@@ -315,7 +319,7 @@ def test_activations_that_are_not_finite_name_the_token(tmp_path, values, tiny, 
                 rows[HOOK][(ids[part] == found.ids[40]).all(axis=1), 7, 3] = value
             yield part, rows
 
-    monkeypatch.setattr(training, "capture", broken)
+    monkeypatch.setattr(sources, "capture", broken)
     token = tiny.tokenizer.decode([int(found.ids[40, 7])])
     error = refused(tmp_path, values | {"held_out": 0})
     assert f"holds {word} at the token “{token}”" in error
@@ -328,7 +332,7 @@ def test_constant_activations_are_refused(tmp_path, values, monkeypatch):
             rows[HOOK][:] = 3.0
             yield part, rows
 
-    monkeypatch.setattr(training, "capture", constant)
+    monkeypatch.setattr(sources, "capture", constant)
     assert "are equal, so there is nothing to reconstruct" in refused(tmp_path, values)
 
 
