@@ -35,7 +35,7 @@ def downloaded(name: str, run: Run | None = None, *, dtype: str = "float32") -> 
         return here
     if run is not None:
         run.stage(f"Asking the hub for {name}")
-    info = _ask(name)
+    info = ask(name)
     files = _wanted(name, info)
     total = sum(size for _, size in files)
     memory.require(memory.needed(_parameters(info, files), dtype), "cpu", what=f"Opening {name}")
@@ -46,7 +46,7 @@ def downloaded(name: str, run: Run | None = None, *, dtype: str = "float32") -> 
     for file, size in files:
         if run is not None:
             run.point()
-        _fetch(name, file, info.sha, run, done, total)
+        fetch(name, file, info.sha, run, done, total)
         done += size
     here = _snapshot(name)
     if here is None:
@@ -64,9 +64,9 @@ def look(name: str) -> tuple[int, dict[str, Any], bool]:
     if here is not None:
         folder = inspect(here)
         return folder.parameters, of_config(folder.config), True
-    info = _ask(name)
+    info = ask(name)
     files = _wanted(name, info)
-    config = json.loads(Path(_fetch(name, "config.json", info.sha, None, 0, 0)).read_bytes())
+    config = json.loads(Path(fetch(name, "config.json", info.sha, None, 0, 0)).read_bytes())
     return _parameters(info, files), of_config(config), False
 
 
@@ -85,7 +85,8 @@ def _snapshot(name: str) -> Path | None:
     return None
 
 
-def _ask(name: str) -> Any:
+def ask(name: str) -> Any:
+    """What the hub says of ``org/name``, with the sizes of its files. Raises `ModelError`, `DiskError`."""
     import huggingface_hub
 
     with _sentences(name):
@@ -113,7 +114,13 @@ def _parameters(info: Any, files: list[tuple[str, int]]) -> int:
     return sum(size for file, size in files if file.endswith(".safetensors")) // 2
 
 
-def _fetch(name: str, file: str, revision: str, run: Run | None, done: int, total: int) -> str:
+def fetch(name: str, file: str, revision: str, run: Run | None, done: int, total: int) -> str:
+    """The path of one file of ``org/name`` in the hub's cache, fetched when it is not there; bytes for the progress.
+
+    Raises:
+        ModelError: the hub cannot be reached or does not give it.
+        DiskError: there is no room for it.
+    """
     import huggingface_hub
     from tqdm.auto import tqdm
 
@@ -171,6 +178,6 @@ def _sentences(name: str) -> Iterator[None]:
 
 def _unreachable(name: str) -> ModelError:
     return ModelError(
-        f"The hub could not be reached, and {name} is not on this machine; check the network, or choose a folder, "
-        "a .gguf file or the demo model."
+        f"The hub could not be reached, and {name} is not on this machine; check the network, or choose something "
+        "that is here."
     )
