@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -37,6 +38,7 @@ ROWS = 1_000  # metric rows in a run, at most about
 COLUMNS = 100  # stretches of the run whose activation densities are shown, at most about
 SMALL = 3e8  # operations of a batch's encoder product below which one thread serves best
 WARM_UP = 1_000  # steps of warm-up at most
+CALIBRATION = 4  # chunks of held activations, a few thousand each, on which a threshold is estimated at the end
 FIGURES_EVERY = 2.0  # seconds between figures
 PARTS = ("trainer", "buffer", "first", "density")  # prefixes of a checkpoint's arrays
 clock = time.monotonic
@@ -243,6 +245,7 @@ class Training:
         """Measure on the contexts held out, show, and keep the dictionary."""
         assert self.trainer is not None
         assert self.first is not None
+        self._calibrate()
         self.run.stage("Measuring on held-out contexts")
         found = self.material.evaluate(self._dictionary().to(self.device), self.first.targets.mean, self.run)
         recovery, quality = (None, found) if isinstance(found, Quality) else (found.recovery, found.quality)
@@ -255,6 +258,16 @@ class Training:
         self.run.log(self.trainer.done, **numbers)
         self.run.fact("passes", self.buffer.passes)
         self._keep(finished=True, measured=numbers, density=quality.density)
+
+    def _calibrate(self) -> None:
+        """Let the architecture estimate its threshold with the final weights on activations that are held anyway."""
+        assert self.trainer is not None
+        assert self.first is not None
+        rows = torch.cat([x for x, _ in itertools.islice(self.buffer.chunks(), CALIBRATION)])
+        rows = rows.to(self.device) * self.first.inputs.scale
+        generator = torch.Generator().manual_seed(self.p.seed)
+        mixed = rows[torch.randperm(len(rows), generator=generator).to(self.device)]
+        self.trainer.architecture.calibrate(self.trainer.weights, mixed.split(self.p.batch))
 
     def stopped(self) -> None:
         """Keep the dictionary as it is, and what going on needs."""

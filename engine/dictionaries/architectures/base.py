@@ -12,7 +12,7 @@ through a dense (n, width) code.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -155,6 +155,14 @@ class Architecture(ABC):
 
     def after(self, weights: Weights) -> None:  # noqa: B027 — not every family needs it
         """What follows an optimiser step: projections, running estimates."""
+
+    def calibrate(self, weights: Weights, batches: Iterable[Tensor]) -> None:  # noqa: B027 — not every family needs it
+        """Estimate anew what it keeps beside the weights, which have moved while it was estimated.
+
+        Args:
+            weights: as they are to be saved.
+            batches: (n, D_in) scaled activations, as large as those of training.
+        """
 
     def redrawn(self, weights: Weights, rows: Tensor) -> None:  # noqa: B027 — not every family needs it
         """Set what the family has beside encoder and decoder back to its start for the latents ``rows``."""

@@ -9,7 +9,7 @@ The mean starts at the first batch's value as it is, so early estimates are not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -50,6 +50,20 @@ class BatchTopK(TopK):
         self.threshold = (
             self._least if self.threshold is None else self.threshold + RATE * (self._least - self.threshold)
         )
+
+    @torch.no_grad()
+    def calibrate(self, weights: Weights, batches: Iterable[Tensor]) -> None:
+        """Set the threshold to the mean of the smallest value kept, over ``batches`` with the final weights.
+
+        The running mean lags behind weights that still move: at the end of a short run it kept half of k.
+        """
+        kept = []
+        for x in batches:
+            self.encode(weights, x)
+            if self._least is not None:
+                kept.append(self._least)
+        if kept:
+            self.threshold = sum(kept) / len(kept)
 
     def live(self, weights: Weights) -> dict[str, float]:
         """The threshold, in scaled units."""
