@@ -13,6 +13,7 @@ from torch import Tensor
 from engine.dictionaries.errors import DictionaryError
 from engine.dictionaries.form import Dictionary
 from engine.dictionaries.quality import Quality
+from engine.dictionaries.sharing import share
 from engine.dictionaries.sources import ModelSource, Source, StoredSource, hold_out, open_stored
 from engine.dictionaries.splice import Evaluation, Probe, evaluate
 from engine.dictionaries.training_parameters import TRANSCODERS, TrainDictionary
@@ -122,5 +123,6 @@ def open_material(p: TrainDictionary, run: Run) -> Material:
     )  # fmt: skip
     from_model = ModelSource(model, text, hook_in, hook_out)
     return Material(
-        from_model, hold_out(from_model.counts, p.held_out, p.seed), model.device, hook_in, hook_out, (model, text)
-    )
+        share(from_model, run.sweep, run.work), hold_out(from_model.counts, p.held_out, p.seed), model.device, hook_in,
+        hook_out, (model, text),
+    )  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine import api
 from engine.dictionaries import sharing
 from engine.dictionaries.buffer import Buffer
 from engine.dictionaries.sharing import Kept, share
@@ -83,6 +84,25 @@ def test_runs_that_need_more_of_the_text_add_to_what_is_shared(tiny, contexts, p
     long = drawn(share(ModelSource(tiny, contexts, HOOK), "steps"), capacity=120, overlap=False)
     assert sum(passes) == 36
     assert torch.equal(long[:2], short)
+
+
+def test_a_sweep_of_experiments_reads_the_model_once_and_trains_each_as_it_would_alone(tiny_hf, tmp_path, passes):
+    words = np.random.default_rng(3).choice(["fox", "dog", "canal", "man", "plan", "lazy"], size=700)
+    (tmp_path / "words.txt").write_text(" ".join(words))
+    values = {
+        "model": str(tiny_hf), "text": str(tmp_path / "words.txt"), "hook": HOOK, "tokens": 1_200, "context": 32,
+        "width": 64, "batch": 32, "steps": 40, "held_out": 4, "device": "cpu", "threads": 1, "buffer": 600,
+    }  # fmt: skip
+    alone = api.run("train-dictionary", k=6, **values)
+    contexts = alone.facts["text"]["contexts"] - alone.facts["held_out_contexts"]
+    assert sum(passes) > contexts  # the buffer is smaller than the text, so it is read again
+    passes.clear()
+    family = api.sweep("train-dictionary", k=[4, 6, 8], **values)
+    assert sum(passes) == contexts
+    assert [one.parameters["k"] for one in family] == [4, 6, 8]
+    assert len({one.sweep for one in family}) == 1
+    np.testing.assert_array_equal(family[1].metrics["loss"][:, :2], alone.metrics["loss"][:, :2])
+    assert not sharing._passes
 
 
 @pytest.mark.parametrize("bound", [0, 5_000, 10**9])
