@@ -21,72 +21,27 @@ from engine.errors import ParameterError
 from engine.figures import Histogram, Table
 from engine.models.capture import capture
 from engine.runs.control import Control
-from engine.runs.declaration import find
-from engine.runs.execute import execute
 from engine.runs.parameters import check
-from engine.runs.recording import Recording, RunRecord
+from engine.runs.recording import Recording
 from engine.runs.sinks import NullSink
 from engine.text.corpora import open_corpus
 from engine.text.tokens import contexts
+from tests.engine.dictionaries.training_runs import (
+    EXPERIMENT,
+    HOOK,
+    At,
+    curves,
+    dictionaries,
+    finished,
+    start,
+    stored,
+)
 
-HOOK = "blocks.0.hook_resid_post"
-EXPERIMENT = find("train-dictionary")
-EXACT = ("loss", "reconstruction", "auxiliary", "fvu", "l0", "dead", "lr", "passes")  # all but the rate, which is time
-
-
-@pytest.fixture
-def values(tiny_hf: Path, tmp_path: Path) -> dict[str, Any]:
-    """Parameters of a small run on the tiny model and a text of its own."""
-    rng = np.random.default_rng(0)
-    text = tmp_path / "words.txt"
-    words = ["the", "fox", "dog", "panama", "canal", "man", "plan", "jumps", "0123", "lazy"]
-    text.write_text(" ".join(rng.choice(words, size=1_500)))
-    return {
-        "model": str(tiny_hf), "text": str(text), "hook": HOOK, "tokens": 3_000, "context": 32, "width": 96, "k": 6,
-        "batch": 64, "steps": 90, "held_out": 6, "dead_after": 1_000, "device": "cpu", "threads": 1, "seed": 5,
-    }  # fmt: skip
-
-
-class At(NullSink):
-    """Calls ``act`` when the loss of ``step`` is logged."""
-
-    def __init__(self, step: int, act: Any) -> None:
-        self.step, self.act = step, act
-
-    def metrics(self, rows: Any) -> None:
-        if rows.get("loss", (-1,))[0] == self.step:
-            self.act()
+LIVE = ("auxiliary", "dead", "fvu", "l0", "loss", "lr", "passes", "rate", "reconstruction")
 
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing in the run may catch it."""
-
-
-def start(
-    folder: Path, values: dict[str, Any], *sinks: NullSink, control: Control | None = None, resume: bool = False
-) -> RunRecord:
-    return execute(EXPERIMENT, check(EXPERIMENT.parameters, values), folder, sinks, control, resume)
-
-
-def finished(folder: Path, values: dict[str, Any], resume: bool = False) -> Recording:
-    record = start(folder, values, resume=resume)
-    assert record.state == "finished", record.traceback or record.error
-    return Recording(folder)
-
-
-def curves(recording: Recording) -> dict[str, list[list[float]]]:
-    return {name: recording.metric(name)[:, :2].tolist() for name in EXACT}
-
-
-def dictionaries(folder: Path) -> list[Any]:
-    """What the run in ``folder`` has kept in that section."""
-    return [thing for thing in Recording(folder).things() if thing[0] == "dictionaries"]
-
-
-def stored(recording: Recording) -> dict[str, Any]:
-    [(_, id, attributes, arrays)] = dictionaries(recording.folder)
-    assert id == recording.folder.name
-    return {"attributes": attributes, "arrays": {name: np.array(array) for name, array in arrays.items()}}
 
 
 def test_a_run_trains_measures_and_keeps_a_dictionary(tmp_path, values, tiny):
@@ -192,7 +147,8 @@ def test_a_killed_run_goes_on_bit_for_bit_from_its_last_checkpoint(tmp_path, val
 CHILD = """
 import json, sys
 from pathlib import Path
-from tests.engine.dictionaries.test_train_dictionary import NullSink, start
+from engine.runs.sinks import NullSink
+from tests.engine.dictionaries.training_runs import start
 
 class Tell(NullSink):
     def checkpoint(self, checkpoint):
@@ -250,7 +206,7 @@ def test_a_run_stopped_while_it_is_measured_goes_on_with_that(tmp_path, values, 
         patch.setattr(material, "evaluate", stopping)
         assert start(folder, values, control=control).state == "stopped"
     assert stored(Recording(folder))["attributes"]["steps"] == 90
-    assert Recording(folder).metric_names() == sorted([*EXACT, "rate"])
+    assert Recording(folder).metric_names() == sorted(LIVE)
     resumed = finished(folder, values, resume=True)
     assert curves(resumed) == curves(whole)
     for name in ("ce_recovered", "kl", "fvu_held_out"):
