@@ -6,7 +6,7 @@ of few rows of a table, which is what `torch.nn.functional.embedding_bag` comput
 
 from __future__ import annotations
 
-import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-SLAB = 1 << 24  # pre-activations held at once (64 MB)
+from engine.dictionaries.search import above, product, topk
+
+__all__ = ["SLAB", "ByLatent", "Encoder", "Latents", "decode", "product", "slopes", "squared_sum", "sum_rows", "topk"]
+
+SLAB = 1 << 22  # pre-activations held at once: 16 MB, so that they are searched while they lie in the cache
+LARGE_SLAB = 1 << 26  # the same on an accelerator
+MARGIN = 0.05  # how far below the last border of `Encoder.batchtopk` the next one is looked for
 
 
 @dataclass(frozen=True)
@@ -76,33 +82,6 @@ def sum_rows(table: Tensor, rows: Tensor, offsets: Tensor, weights: Tensor) -> T
     return embedding_bag(rows, table, offsets, per_sample_weights=weights, mode="sum")
 
 
-@cache
-def _group_size(width: int, k: int) -> int:
-    """A divisor g of ``width`` near √(width / k), where both stages of `topk` are cheapest; 1 where none helps."""
-    best = math.isqrt(width // max(k, 1))
-    fitting = [size for size in range(4, best + 3) if width % size == 0 and width // size >= k and 2 * size * k < width]
-    return max(fitting, default=1)
-
-
-def topk(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` largest entries of each row of ``pre`` (n, F), in no order: values and indices (n, k).
-
-    Exact, in two stages: the k largest entries lie in the k groups with the largest maxima, so only those
-    groups are searched. Equal values at the border are interchangeable, as in `torch.topk`.
-    """
-    count, width = pre.shape
-    size = _group_size(width, k)
-    if size == 1:
-        values, indices = pre.topk(k, dim=1, sorted=False)
-        return values, indices
-    groups = width // size  # group j holds the entries j, j + groups, j + 2·groups, …
-    strided = pre.view(count, size, groups)
-    group = strided.amax(dim=1).topk(k, dim=1, sorted=False).indices
-    candidates = strided.gather(2, group[:, None, :].expand(count, size, k)).reshape(count, size * k)
-    values, place = candidates.topk(k, dim=1, sorted=False)
-    return values, (place // k) * groups + group.gather(1, place % k)
-
-
 def squared_sum(x: Tensor) -> Tensor:
     """Σ x² of ``x`` (n, D) as a float64 scalar; where the device has no float64 (Apple's), rows are summed first."""
     if x.device.type == "mps":
@@ -113,14 +92,16 @@ def squared_sum(x: Tensor) -> Tensor:
 class Encoder:
     """Pre-activations ``x @ encoder.T + bias`` searched a slab at a time, so that no dense code is stored.
 
-    The slab is kept between calls: giving back and asking for tens of megabytes at every step costs more
-    than searching them. In all methods ``x`` (n, D) are activations, centred already where the dictionary
-    centres, ``encoder`` is (F, D) with one latent a row, and ``bias`` (F,).
+    In all methods ``x`` (n, D) are activations, centred already where the dictionary centres, ``encoder`` is
+    (F, D) with one latent a row, and ``bias`` (F,).
+
+    Args:
+        slab: pre-activations held at once; by default as many as suit the device.
     """
 
-    def __init__(self, slab: int = SLAB) -> None:
+    def __init__(self, slab: int | None = None) -> None:
         self._entries = slab
-        self._slab: Tensor | None = None
+        self._border: float | None = None  # of the last batch; where to look first, without effect on what is found
 
     def topk(self, x: Tensor, encoder: Tensor, bias: Tensor, k: int) -> Latents:
         """The k largest pre-activations of each activation, k entries a row in no order, negative ones included."""
@@ -134,47 +115,58 @@ class Encoder:
     def batchtopk(self, x: Tensor, encoder: Tensor, bias: Tensor, count: int) -> tuple[Latents, float]:
         """The ``count`` largest positive pre-activations of the whole batch, and the smallest of them (0 if none).
 
-        Equal values at the border are interchangeable. Fewer than ``count`` come back where fewer are positive.
+        Of equal values at the border those of the first activations are taken. Fewer than ``count`` come back
+        where fewer are positive.
         """
-        found = self.above(x, encoder, bias, 0.0)
-        if len(found.values) <= count:
-            return found, float(found.values.min()) if len(found.values) else 0.0
-        top = found.values.topk(count, sorted=False)
-        kept = top.indices.sort().values
-        rows = found.rows[kept]
-        offsets = torch.zeros_like(found.offsets)
-        offsets[1:] = torch.bincount(rows, minlength=len(x)).cumsum(0)
-        return Latents(found.values[kept], found.indices[kept], offsets, len(encoder)), float(top.values.min())
+        bound = self._below_border(x, encoder, bias, count)
+        values, places = self._above(x, encoder, bias, bound)
+        if len(values) < count and bound > 0:
+            values, places = self._above(x, encoder, bias, 0.0)
+        if len(values) > count:
+            border = values.kthvalue(len(values) - count + 1).values
+            kept = values > border
+            equal = (values == border).nonzero().flatten()
+            kept[equal[: count - int(kept.sum())]] = True
+            values, places = values[kept], places[kept]
+        self._border = float(values.min()) if len(values) else 0.0
+        return _listed(values, places, len(x), len(encoder)), self._border
 
     def above(self, x: Tensor, encoder: Tensor, bias: Tensor, threshold: Tensor | float) -> Latents:
         """Every pre-activation greater than ``threshold`` (one for all, or (F,)), with its value."""
-        values, indices, counts = [], [], []
-        for _, pre in self._slabs(x, encoder, bias):
-            rows, columns = (pre > threshold).nonzero(as_tuple=True)
-            values.append(pre[rows, columns])
-            indices.append(columns)
-            counts.append(torch.bincount(rows, minlength=len(pre)))
-        offsets = torch.zeros(len(x) + 1, dtype=torch.int64, device=x.device)
-        offsets[1:] = torch.cat(counts).cumsum(0) if counts else 0
-        empty = x.new_empty(0)
-        return Latents(
-            torch.cat(values) if values else empty,
-            torch.cat(indices) if indices else empty.long(),
-            offsets,
-            len(encoder),
-        )
+        return _listed(*self._above(x, encoder, bias, threshold), len(x), len(encoder))
+
+    def _above(self, x: Tensor, encoder: Tensor, bias: Tensor, bound: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Values and flat places (entries,) of all pre-activations greater than ``bound``, ascending."""
+        values, places = [x.new_empty(0)], [torch.empty(0, dtype=torch.int64, device=x.device)]
+        for part, pre in self._slabs(x, encoder, bias):
+            found, at = above(pre, bound)
+            values.append(found)
+            places.append(at + part.start * len(encoder))
+        return torch.cat(values), torch.cat(places)
+
+    def _below_border(self, x: Tensor, encoder: Tensor, bias: Tensor, count: int) -> float:
+        """A guess, rather too low than too high, at the ``count``-th largest pre-activation."""
+        border, margin = self._border, MARGIN
+        if border is None:  # from a sixteenth of the first batch
+            some = product(x[::16], encoder, bias).flatten()
+            rank = round(len(some) * (1 - count / (len(x) * len(encoder))))
+            border, margin = float(some.kthvalue(min(max(rank, 1), len(some))).values), 4 * MARGIN
+        return max(border * (1 - margin), 0.0)
 
     def _slabs(self, x: Tensor, encoder: Tensor, bias: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Pre-activations (rows, F) of some rows at a time; the next ones overwrite them."""
-        width = len(encoder)
-        rows = min(max(64, self._entries // width), max(len(x), 1))
-        slab = self._slab
-        if slab is None or len(slab) < rows or slab.shape[1] != width or slab.device != x.device:
-            slab = self._slab = torch.empty(rows, width, dtype=x.dtype, device=x.device)
+        """Pre-activations (rows, F) of some rows at a time."""
+        entries = self._entries or (SLAB if x.device.type == "cpu" else LARGE_SLAB)
+        rows = max(64, entries // len(encoder))
         for start in range(0, len(x), rows):
-            part = slice(start, start + rows)
-            some = x[part]
-            yield part, torch.addmm(bias, some, encoder.t(), out=slab[: len(some)])
+            yield slice(start, start + rows), product(x[start : start + rows], encoder, bias)
+
+
+def _listed(values: Tensor, places: Tensor, count: int, width: int) -> Latents:
+    """Entries at ascending ``places`` of a flattened (count, width) table."""
+    rows = places // width
+    offsets = torch.zeros(count + 1, dtype=torch.int64, device=places.device)
+    offsets[1:] = torch.bincount(rows, minlength=count).cumsum(0)
+    return Latents(values, places - rows * width, offsets, width)
 
 
 def decode(decoder: Tensor, latents: Latents) -> Tensor:
@@ -187,7 +179,27 @@ def slopes(decoder: Tensor, latents: Latents, error: Tensor) -> Tensor:
 
     Where ``error`` is the loss' derivative by the reconstruction, that is its derivative by the entry's value.
     """
-    # Autograd's backward of embedding_bag by its weights is this product, without gathering any row.
+    if latents.values.device.type != "cpu":
+        return _slopes_by_autograd(decoder, latents, error)
+    _hear_that_sparse_tensors_are_beta()
+    size = (len(latents), latents.width)
+    zeros = torch.zeros_like(latents.values)
+    entries = torch.sparse_csr_tensor(latents.offsets, latents.indices, zeros, size, check_invariants=False)
+    found: Tensor = torch.sparse.sampled_addmm(entries, error, decoder.t(), beta=0.0).values()
+    return found
+
+
+@cache
+def _hear_that_sparse_tensors_are_beta() -> None:
+    """Torch warns once a process, at the first of them; the one operation used here is tested against dense ones."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nothing = torch.zeros(2, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+        torch.sparse_csr_tensor(*nothing, (1, 1), check_invariants=False)
+
+
+def _slopes_by_autograd(decoder: Tensor, latents: Latents, error: Tensor) -> Tensor:
+    """The same on devices without that product: it is embedding_bag's backward by its weights."""
     with torch.enable_grad():
         leaf = latents.values.detach().requires_grad_()
         decoded = embedding_bag(latents.indices, decoder, latents.offsets[:-1], per_sample_weights=leaf, mode="sum")
