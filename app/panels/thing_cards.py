@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QMenu, QPushButton, QVBoxLayout, QWidget
 
 from app.panels.facts import FactsTable, rows_of
 from app.panels.panel import Page
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from app.workbench import Workbench
 
 BINS_A_DECADE = 4
+# Formats that dictionaries are written in, and the programs that read them.
+EXPORTS = {"saelens": "SAELens", "dictionary_learning": "dictionary_learning", "sparsify": "sparsify"}
 
 
 class ThingCard(Page):
@@ -101,8 +104,38 @@ class DictionaryCard(ThingCard):
     gone = "This dictionary is no longer in the session; undo brings it back where it was deleted here."
 
     def make_actions(self) -> list[QPushButton]:
-        self._to_run = button("Open its run", self._open_run, tip="The training run with its curves and figures")
-        return [self._to_run]
+        self._to_run = button("Open its run", self._open_run, tip="The run it comes from, with its curves and figures")
+        return [self._to_run, self._make_export()]
+
+    def _make_export(self) -> QPushButton:
+        self.export = button("Export…", lambda: None, tip="Write it into a folder that another program reads")
+        menu = QMenu(self.export)
+        for format, program in EXPORTS.items():
+            action = menu.addAction(f"{program}…")
+            action.triggered.connect(lambda _=False, format=format: self.choose_export(format))
+        self.export.setMenu(menu)
+        return self.export
+
+    def choose_export(self, format: str) -> None:
+        """Ask for a new folder and write the dictionary into it."""
+        settings = self.workbench.settings
+        start = Path(settings.folder) if settings.folder else Path.home()
+        path, _ = QFileDialog.getSaveFileName(
+            self, f"Export for {EXPORTS[format]}: a new folder", str(start / f"{self.key}-{format}")
+        )
+        if path:
+            settings.folder = str(Path(path).parent)
+            settings.save()
+            self.export_to(Path(path), format)
+
+    def export_to(self, folder: Path, format: str) -> str:
+        """Write the dictionary into ``folder`` in the background; a message says how it went. The run, "" where none."""
+        parameters = {"dictionary": self.key, "folder": str(folder), "format": format}
+        try:
+            return self.workbench.start("export-dictionary", parameters, title=f"Export {self.title()}")
+        except SuperscopeError as problem:
+            self.workbench.report(problem)
+            return ""
 
     def make_extras(self) -> list[QWidget]:
         self._density_view: Any = None
@@ -140,6 +173,7 @@ class DictionaryCard(ThingCard):
     def refresh(self) -> None:
         super().refresh()
         self._to_run.setVisible(self._run() is not None)
+        self.export.setEnabled(self.attributes() is not None)
         self._show_density()
 
     def _run(self) -> str | None:

@@ -10,6 +10,7 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QFileDialog, QMessageBox
 
 import engine
+from app.window.opening import open_dictionary
 from app.window.popover import Popover
 from app.window.references import SESSION_FILTER, kind_of
 from app.window.schema import Refused
@@ -194,12 +195,14 @@ def take_dropped(window: MainWindow, paths: list[Path]) -> None:
             window.sessions.open_path(path)
         elif kind == "model":
             workbench.open_panel("open-model", str(path))
+        elif kind == "dictionary":
+            open_dictionary(window, path)
         elif kind == "text":
             _use_text(window, path)
         else:
             workbench.message.emit(
                 "warning",
-                f"{path.name} cannot be opened here; drop a session, a .gguf file, a model folder or a text.",
+                f"{path.name} cannot be opened here; drop a session, a model, a dictionary or a text.",
                 "",
             )
 

@@ -10,7 +10,7 @@ from engine.errors import SuperscopeError
 if TYPE_CHECKING:
     from app.workbench import Workbench
 
-Dropped: TypeAlias = Literal["session", "model", "text", ""]
+Dropped: TypeAlias = Literal["session", "model", "dictionary", "text", ""]
 SECTION = {"model": "models", "text": "corpora"}
 FILTERS = {
     "model": "Models (*.gguf);;All files (*)",
@@ -55,7 +55,11 @@ def check(widget: str, reference: str) -> None:
 
 def kind_of(path: Path) -> Dropped:
     """What a dropped or chosen file or folder is; "" where nothing can be done with it."""
+    from engine.dictionaries.references import looks_like_dictionary
+
     ending = path.suffix.lower()
+    if ending not in (".superscope", ".gguf") and looks_like_dictionary(path):
+        return "dictionary"
     if path.is_dir():
         return "model" if (path / "config.json").is_file() else ""
     if ending == ".superscope":

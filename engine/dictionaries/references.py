@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -20,6 +21,7 @@ from engine.session.layout import slug
 FORMS = "a folder, a file in it, or org/name[:folder] at the Hugging Face hub"
 MOST = 256  # dictionaries in one folder; more is a mistake, or a whole release
 DEEP = 5  # folders below the one that was named
+BROAD = 2_000  # folders looked into, so that a home folder takes no longer than a moment
 Format: TypeAlias = Literal[
     "saelens", "dictionary_learning", "sparsify", "gemma-scope", "gemma-scope-2", "circuit-tracer"
 ]
@@ -103,33 +105,40 @@ def held(path: Path) -> list[Held]:
     Raises:
         DictionaryError: there are more than `MOST`, or they are of a kind that nothing here can read.
     """
+    found: list[Held] = []
+    for one in _walk(path):
+        found.append(one)
+        if len(found) > MOST:
+            raise DictionaryError(f"{path} holds more than {MOST} dictionaries; open one of its folders.")
+    return found
+
+
+def _walk(path: Path) -> Iterator[Held]:
     if path.is_file():
         format = _format_of(path)
-        return [Held(format, path)] if format is not None else []
-    found: list[Held] = []
-    for folder, folders, files in os.walk(path):
+        if format is not None:
+            yield Held(format, path)
+        return
+    for visited, (folder, folders, files) in enumerate(os.walk(path)):
         below = Path(folder)
         # Those of dictionary_learning's ``checkpoints`` are earlier states of the ae.pt beside them.
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "checkpoints")
-        if len(below.relative_to(path).parts) >= DEEP:
+        if len(below.relative_to(path).parts) >= DEEP or visited > BROAD:
             folders.clear()
         here = [Held(format, below / name) for name in files if (format := _format_of(below / name)) is not None]
-        found += sorted(here, key=lambda one: _number(one.file.name))
-        if len(found) > MOST:
-            raise DictionaryError(f"{path} holds more than {MOST} dictionaries; open one of its folders.")
+        yield from sorted(here, key=lambda one: _number(one.file.name))
         if not here and any(_CLT.fullmatch(name) for name in files):
             raise DictionaryError(
                 f"{below} holds a cross-layer transcoder, which Superscope cannot compute yet; "
                 "choose transcoders of single layers."
             )
-    return found
 
 
 def looks_like_dictionary(path: Path) -> bool:
     """Whether there is a dictionary of a known format at ``path``, by the names of files; nothing is opened."""
     with contextlib.suppress(OSError):
         try:
-            return bool(held(path))
+            return not is_model(path) and next(_walk(path), None) is not None
         except DictionaryError:  # there is one, and opening it says what is wrong
             return True
     return False
@@ -141,12 +150,13 @@ def _format_of(file: Path) -> Format | None:
     if _CHECKPOINT.fullmatch(file.name):
         return "dictionary_learning"
     # A shard of a language model may be called alike, so the config has to be a circuit-tracer's.
-    if _LAYER.fullmatch(file.name) and not _is_model(file.parent):
+    if _LAYER.fullmatch(file.name) and not is_model(file.parent):
         return "circuit-tracer"
     return None
 
 
-def _is_model(folder: Path) -> bool:
+def is_model(folder: Path) -> bool:
+    """Whether ``folder`` is that of a language model, whose files may be called alike."""
     with contextlib.suppress(OSError, ValueError):
         found: Any = json.loads((folder / "config.json").read_bytes())
         return isinstance(found, dict) and "model_type" in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 from PySide6.QtCore import QMimeData, QPoint, Qt, QUrl
 from PySide6.QtGui import QDropEvent
 from PySide6.QtWidgets import QMessageBox, QPushButton
+from safetensors.numpy import save_file
 
 from app.window import asking
+from app.window.references import kind_of
 from engine.runs.messages import UseSession
 from engine.session import Session, recoverable
 from tests.app.conftest import LONG, Shell
@@ -257,6 +260,43 @@ def test_dropped_files_do_what_they_are_for(shell: Shell, tmp_path: Path):
     picture.write_bytes(b"")
     drop(shell, picture)
     shell.wait(lambda: any("picture.png cannot be opened here" in told for told in shell.notices()))
+
+
+def saved_sae(folder: Path, *, whole: bool = True) -> Path:
+    """A SAELens folder as small as can be; without its config where it is not ``whole``."""
+    folder.mkdir(parents=True)
+    config = {"architecture": "standard", "d_in": 2, "d_sae": 3, "metadata": {"sae_lens_version": "6.0.0"}}
+    if whole:
+        (folder / "cfg.json").write_text(json.dumps(config))
+    shapes = {"W_enc": (2, 3), "b_enc": (3,), "W_dec": (3, 2), "b_dec": (2,)}
+    tensors = {name: np.ones(shape, dtype=np.float32) for name, shape in shapes.items()}
+    save_file(tensors, folder / "sae_weights.safetensors")
+    return folder
+
+
+def test_a_dropped_dictionary_opens_and_a_broken_one_says_why(shell: Shell, tmp_path: Path):
+    drop(shell, saved_sae(tmp_path / "layer 3"))
+    shell.wait(lambda: shell.workbench.session.things("dictionaries"))
+    (thing,) = shell.workbench.session.things("dictionaries")
+    shell.wait(lambda: shell.window.tabs.panel("dictionary", thing.id))
+    assert thing.attributes["format"] == "saelens"
+    drop(shell, saved_sae(tmp_path / "broken", whole=False))
+    shell.wait(lambda: any("has no cfg.json" in told for told in shell.notices()))
+    assert len(shell.workbench.session.things("dictionaries")) == 1
+
+
+def test_a_folder_is_told_by_the_names_of_its_files(tmp_path: Path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "gpt2"}')
+    assert kind_of(model) == "model"
+    run = tmp_path / "run"
+    saved_sae(run / "layers.0")
+    (run / "config.json").write_text('{"model": "gpt2"}')
+    assert kind_of(run) == "dictionary"
+    assert kind_of(run / "layers.0" / "sae_weights.safetensors") == "dictionary"
+    (tmp_path / "empty").mkdir()
+    assert kind_of(tmp_path / "empty") == ""
 
 
 def test_a_window_that_begins_with_a_broken_session_begins_empty_and_says_so(plain_shell: Shell, tmp_path: Path):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PySide6.QtWidgets import QFileDialog
 
 from app.panels.thing_cards import BINS_A_DECADE, density_figure
 from engine.session import Session
@@ -50,6 +53,35 @@ def test_the_card_of_a_dictionary_has_its_configuration_metrics_arrays_and_a_way
     shared_bench.workbench.panel_wanted.connect(lambda *words: wanted.append(words))
     card._open_run()
     assert [entry[:2] for entry in wanted] == [("run", "train-dictionary-1")]
+
+
+def test_a_dictionary_is_exported_from_its_card_for_each_program(
+    shared_bench: Bench, trained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = shared_bench.open("dictionary", trained)
+    assert card.export.accessibleName() == "Export"
+    assert [action.text() for action in card.export.menu().actions()] == [
+        "SAELens…",
+        "dictionary_learning…",
+        "sparsify…",
+    ]
+    place = tmp_path / "exported"
+    asked: list[str] = []
+
+    def choose(parent: object, title: str, start: str) -> tuple[str, str]:
+        asked.append(title)
+        return str(place), ""
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+    card.export.menu().actions()[0].trigger()
+    assert asked == ["Export for SAELens: a new folder"]
+    run = shared_bench.workbench.session.runs()[-1].id
+    shared_bench.wait_until_ended(run)
+    assert shared_bench.workbench.record(run).state == "finished", shared_bench.workbench.record(run).error
+    assert sorted(path.name for path in place.iterdir()) == ["cfg.json", "sae_weights.safetensors"]
+    again = card.export_to(place, "sparsify")
+    shared_bench.wait_until_ended(again)
+    assert "There is something at" in shared_bench.workbench.record(again).error
 
 
 def test_a_deleted_dictionary_says_so_and_comes_back_with_undo(shared_bench: Bench, trained: str) -> None:
