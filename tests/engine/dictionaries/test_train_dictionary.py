@@ -262,7 +262,7 @@ def test_an_unknown_hook_point_is_refused_with_near_names(tmp_path, values):
 def test_a_width_that_does_not_fit_memory_is_refused_before_anything_is_allocated(tmp_path, values, monkeypatch):
     monkeypatch.setattr("engine.models.memory.available", lambda device="cpu": 600_000_000)
     error = refused(tmp_path, values | {"width": 1_000_000, "k": 4})
-    assert error.startswith("Training 1,000,000 latents on 32 dimensions needs about 1.5 GB of memory, and 600 MB are")
+    assert error.startswith("Training 1,000,000 latents on 32 dimensions needs about 2.0 GB of memory, and 600 MB are")
 
 
 @pytest.mark.parametrize(("value", "word"), [(float("nan"), "NaN"), (float("inf"), "infinity")])
