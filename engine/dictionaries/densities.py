@@ -1,4 +1,4 @@
-"""Which prior a sparsity penalty stands for, in words and formulas. Free of torch and scipy."""
+"""The families of densities that active latents may follow, in words and formulas. Free of torch and scipy."""
 
 from __future__ import annotations
 
@@ -82,19 +82,5 @@ DENSITIES: dict[str, Density] = {
         "(κ + 1) log(1 + a/s)",
         "log",
         "A mixture of exponentials; improper unless the coefficient exceeds 1; not convex",
-    ),
-}
-# Penalties that are the logarithm of no density: they are not normalisable, or not a sum over latents.
-IMPROPER: dict[Penalty, Density] = {
-    "tanh": Density(
-        "None (improper)", ("s",), "–", "tanh(a/s)", "tanh", "Bounded, so nearly a count of active latents (L0)"
-    ),
-    "product": Density(
-        "None (does not factorise)",
-        ("s",),
-        "exp(−λ Π(1 + aᵢ/s)) up to a constant",
-        "Π(1 + aᵢ/s) − 1",
-        "product",
-        "The price of a latent is multiplied by the others': few latents together, those that exclude each other",
     ),
 }

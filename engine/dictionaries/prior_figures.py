@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from engine.dictionaries.choices import Choices
-from engine.dictionaries.densities import DENSITIES, IMPROPER
+from engine.dictionaries.densities import DENSITIES
+from engine.dictionaries.penalties import PENALTIES, product, slopes, values
 from engine.dictionaries.prior_ranking import Pairs, Ranking
 from engine.dictionaries.priors import FAMILIES
 from engine.figures.kinds import Axis, Bars, Lines, Table
@@ -114,11 +115,10 @@ def quantile_figure(samples: Array, name: str, generator: np.random.Generator) -
 
 
 def families_table() -> Table:
-    """Each family with its formula, the penalty it stands for and what that does."""
-    rows = [
-        (one.label, one.density, one.penalty, one.trains or "–", one.remark)
-        for one in (*DENSITIES.values(), *IMPROPER.values())
-    ]
+    """Each family with its formula, the penalty it stands for and what that does; then penalties without a family."""
+    rows = [(one.label, one.density, one.penalty, one.trains or "–", one.remark) for one in DENSITIES.values()]
+    named = {one.trains for one in DENSITIES.values()}
+    rows += [("None", "–", one.formula, name, one.prior) for name, one in PENALTIES.items() if name not in named]
     labels = ("Prior", "Density on a > 0", "Penalty (−log density, up to a constant)", "In train-dictionary", "Remark")
     return Table(
         title="Priors and the penalties they stand for",
@@ -128,52 +128,55 @@ def families_table() -> Table:
     )
 
 
-# Penalty and slope at a, in units of the scale.
-_SHAPES: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    "l1, product alone": (lambda a: a, np.ones_like),
-    f"lp, p = {EXPONENT:g}": (lambda a: a**EXPONENT, lambda a: EXPONENT * a ** (EXPONENT - 1)),
-    "log-square": (lambda a: np.log1p(a**2), lambda a: 2 * a / (1 + a**2)),
-    "log": (np.log1p, lambda a: 1 / (1 + a)),
-    "tanh": (np.tanh, lambda a: 1 / np.cosh(a) ** 2),
-}
 _UNIT = "The scale s of each is the median positive activation, and its coefficient is such that its slope there is 1."
 
 
-def _penalty_curves() -> tuple[Array, tuple[str, ...], Array, Array]:
-    """Activations (n,), names, penalties and slopes (penalties, n), all with slope 1 at 1; product beside others."""
-    a = np.linspace(0.01, 6, 300)
-    names = [*_SHAPES, "product, one other at the median"]
-    one = np.ones(1)
-    values = [shape(a) / slope(one) for shape, slope in _SHAPES.values()] + [2 * a]
-    slopes = [slope(a) / slope(one) for _, slope in _SHAPES.values()] + [np.full_like(a, 2.0)]
-    return a, tuple(names), np.stack(values), np.stack(slopes)
+def penalty_curves() -> tuple[Array, dict[str, tuple[Array, Array]]]:
+    """Activations a (n,) in units of s, and by name each penalty and its slope (n,), scaled to slope 1 at a = 1.
+
+    The product is what one latent adds beside another one at the median; alone it is l1, of the same scale.
+    """
+    a = torch.linspace(0.0, 6.0, 301, dtype=torch.float64)[1:]
+    one = torch.ones(1, dtype=torch.float64)
+    found = {}
+    for name in PENALTIES:
+        if name == "product":
+            continue
+        unit = float(slopes(name, one, 1.0, EXPONENT))
+        label = f"lp, p = {EXPONENT:g}" if name == "lp" else "l1, product alone" if name == "l1" else name
+        curves = values(name, a, 1.0, EXPONENT) / unit, slopes(name, a, 1.0, EXPONENT) / unit
+        found[label] = (curves[0].numpy(), curves[1].numpy())
+    total, derivative = product(a.log1p() + one.log1p())
+    alone = product(one.log1p())[0]
+    found["product, one other at the median"] = ((total - alone).numpy(), (derivative / (1 + a)).numpy())
+    return a.numpy(), found
 
 
 def penalties_figure() -> Lines:
     """The shapes of the penalties that dictionaries can be trained with."""
-    a, names, values, _ = _penalty_curves()
+    a, curves = penalty_curves()
     return Lines(
         title="Penalties",
         note=f"{_UNIT} The product's is what one latent adds: alone it is l1, beside another at the median twice that.",
         x_axis=Axis("Activation", MEDIAN),
         y_axis=Axis("Penalty"),
-        series=names,
+        series=tuple(curves),
         x=a,
-        y=values,
+        y=np.stack([penalty for penalty, _ in curves.values()]),
     )
 
 
 def slopes_figure() -> Lines:
     """Slopes of the penalties: how strongly a latent of each size is pulled to zero."""
-    a, names, _, slopes = _penalty_curves()
+    a, curves = penalty_curves()
     return Lines(
         title="Slopes of the penalties",
         note=f"{_UNIT} The slope is the pull towards zero: where it stays high for large activations they shrink.",
         x_axis=Axis("Activation", MEDIAN),
         y_axis=Axis("Slope", "", "log"),
-        series=names,
+        series=tuple(curves),
         x=a,
-        y=slopes,
+        y=np.stack([slope for _, slope in curves.values()]),
     )
 
 
@@ -207,7 +210,7 @@ def latents_table(ranking: Ranking) -> Table:
     )
 
 
-def pairs_table(found: Pairs, total: int) -> Table:
+def pairs_table(found: Pairs, ranking: Ranking, total: int) -> Table:
     """Odds ratios of the pairs most often active together, smallest first."""
     order = np.argsort(found.odds)
     columns = (
@@ -223,8 +226,9 @@ def pairs_table(found: Pairs, total: int) -> Table:
             f"the {len(order):,} pairs most often active together. {found.exclusive:.0%} of them have an odds ratio below 1: "
             "they exclude each other, which no prior of independent latents expresses. Saying which latents are active "
             f"costs {number(found.entropy)} nats/activation if they are independent; these pairs save "
-            f"{number(found.saved)} of them ({share:.1%}). Pairs were chosen for coming together, so ratios above 1 are "
-            "over-represented."
+            f"{number(found.saved)} of them ({share:.1%}). Saying how large the fitted ones are, each in units of its "
+            f"median, costs {number(ranking.length(total))} by the best family of each. Pairs were chosen for coming "
+            "together, so ratios above 1 are over-represented."
         )
     else:
         said = "no two of the latents were active together."

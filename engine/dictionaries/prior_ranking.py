@@ -28,6 +28,7 @@ class LatentFit:
     Attributes:
         latent: its number.
         count: positive samples, half of which were fitted and half scored.
+        active: activations on which it is active, all of which or some of which are the samples.
         unit: the median of the fitted half, in units of the latent.
         nll: by family, mean negative log likelihood of the half held out, in nats.
         aic, bic: by family, Akaike's and Bayes' criterion of the fitted half.
@@ -37,6 +38,7 @@ class LatentFit:
 
     latent: int
     count: int
+    active: int
     unit: float
     nll: dict[str, float]
     aic: dict[str, float]
@@ -50,7 +52,7 @@ class LatentFit:
         return min(self.nll, key=self.nll.__getitem__)
 
 
-def fit_latent(latent: int, samples: Array, generator: np.random.Generator) -> LatentFit:
+def fit_latent(latent: int, samples: Array, active: int, generator: np.random.Generator) -> LatentFit:
     """Fit every family to a random half of ``samples`` (n,), positive and not all equal, and score it on the rest."""
     shuffled = generator.permutation(samples.astype(np.float64))
     half = len(shuffled) // 2
@@ -64,7 +66,7 @@ def fit_latent(latent: int, samples: Array, generator: np.random.Generator) -> L
         twice = 2 * half * family.nll(train, found[name])
         aic[name] = twice + 2 * parameters
         bic[name] = twice + np.log(half) * parameters
-    return LatentFit(latent, len(samples), unit, nll, aic, bic, found, hill(samples))
+    return LatentFit(latent, len(samples), active, unit, nll, aic, bic, found, hill(samples))
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,14 @@ class Ranking:
     def parameter(self, family: str, place: int) -> float:
         """Median over latents of one fitted parameter."""
         return float(np.median([fit.fitted[family][place] for fit in self.fits]))
+
+    def length(self, total: int) -> float:
+        """Σ over latents of how often each is active times its best family's negative log likelihood: nats/activation.
+
+        Args:
+            total: activations seen.
+        """
+        return sum(fit.active * min(fit.nll.values()) for fit in self.fits) / total
 
     @cached_property
     def order(self) -> list[str]:

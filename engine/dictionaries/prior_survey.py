@@ -198,8 +198,9 @@ def _fitted(samples: dict[int, Array], sampler: Sampler, p: ActivationPriors, ru
     run.stage("Fitting priors")
     generator = np.random.default_rng([p.seed, 13])
     fits: list[LatentFit] = []
+    active = dict(zip(sampler.followed.tolist(), np.diag(sampler.both).tolist(), strict=True))
     for latent, values in run.track(enough.items(), total=len(enough), unit="latents"):
-        fits.append(fit_latent(latent, values, generator))
+        fits.append(fit_latent(latent, values, active[latent], generator))
         if len(fits) % LOG_EVERY == 0 or len(fits) == len(enough):
             means = {f"nll_{name}": float(np.mean([fit.nll[name] for fit in fits])) for name in FAMILIES}
             run.log(len(fits), tail=float(np.nanmean([fit.tail for fit in fits])), **means)
@@ -222,7 +223,7 @@ def _show(
     run.show("penalties", figures.penalties_figure())
     run.show("slopes", figures.slopes_figure())
     run.show("latents", figures.latents_table(ranking))
-    run.show("pairs", figures.pairs_table(together, sampler.total))
+    run.show("pairs", figures.pairs_table(together, ranking, sampler.total))
     if len(together.odds):
         run.log(len(ranking.fits), exclusive_pairs=together.exclusive, information_saved=together.saved)
     best = ranking.best_penalty

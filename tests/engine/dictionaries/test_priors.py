@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from engine.dictionaries.densities import DENSITIES, IMPROPER
-from engine.dictionaries.prior_figures import _SHAPES
+from engine.dictionaries.densities import DENSITIES
+from engine.dictionaries.penalties import PENALTIES
+from engine.dictionaries.prior_figures import families_table, penalty_curves
 from engine.dictionaries.prior_ranking import Ranking, fit_latent, mean_over_latents, pairs
 from engine.dictionaries.prior_survey import Sampler
 from engine.dictionaries.priors import FAMILIES, hill, usable
@@ -57,7 +58,7 @@ def test_likelihoods_are_those_measured_and_the_true_family_s_is_the_exact_entro
 @pytest.mark.parametrize("name", SAMPLE)
 def test_the_family_that_made_the_data_wins_and_its_parameters_are_found(name):
     samples = drawn(name, SAMPLE[name])
-    fit = fit_latent(3, samples, np.random.default_rng(1))
+    fit = fit_latent(3, samples, 9, np.random.default_rng(1))
     best = min(fit.nll.values())
     ties = {"lomax", "exponential"} if name == "exponential" else set()
     assert fit.nll[name] - best < (0.02 if ties else 5e-4)
@@ -108,7 +109,7 @@ def test_densities_are_those_of_scipy(name, reference):
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_ranking_does_not_depend_on_the_unit_of_activations(scale):
     samples = drawn("weibull", (0.7, 1.0), count=1_000)
-    one, other = (fit_latent(0, part, np.random.default_rng(2)) for part in (samples, scale * samples))
+    one, other = (fit_latent(0, part, 9, np.random.default_rng(2)) for part in (samples, scale * samples))
     assert other.nll == pytest.approx(one.nll, abs=1e-3)
     assert other.unit == pytest.approx(scale * one.unit)
 
@@ -132,7 +133,7 @@ def test_samples_that_no_density_fits_are_told():
 
 def test_criteria_charge_for_parameters():
     samples = drawn("exponential", (1.0,), count=4_000)
-    fit = fit_latent(0, samples, np.random.default_rng(3))
+    fit = fit_latent(0, samples, 9, np.random.default_rng(3))
     half = np.random.default_rng(3).permutation(samples)[:2_000]
     likelihood = -2 * stats.expon.logpdf(half / np.median(half), scale=np.mean(half) / np.median(half)).sum()
     assert fit.aic["exponential"] == pytest.approx(likelihood + 2)
@@ -143,7 +144,7 @@ def test_criteria_charge_for_parameters():
 def test_ranking_finds_the_family_of_most_latents_and_its_penalty():
     made = ["half_cauchy"] * 8
     rng = np.random.default_rng(4)
-    fits = [fit_latent(i, (i + 1) * drawn(name, (1.0,), 4_000, i), rng) for i, name in enumerate(made)]
+    fits = [fit_latent(i, (i + 1) * drawn(name, (1.0,), 4_000, i), 4_000, rng) for i, name in enumerate(made)]
     ranking = Ranking(tuple(fits), 0)
     assert ranking.best_penalty == "half_cauchy"
     assert DENSITIES[ranking.best_penalty].trains == "log-square"
@@ -152,7 +153,7 @@ def test_ranking_finds_the_family_of_most_latents_and_its_penalty():
     values = [fit.nll["lomax"] - min(fit.nll.values()) for fit in fits]
     assert (behind.value, behind.deviation) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
     assert behind.low < behind.value < behind.high
-    normal = Ranking((fit_latent(0, drawn("half_normal", (1.0,), 4_000), rng),), 0)
+    normal = Ranking((fit_latent(0, drawn("half_normal", (1.0,), 4_000), 4_000, rng),), 0)
     assert normal.order[0] in ("half_normal", "generalised_normal")
     assert DENSITIES[normal.best_penalty].trains in ("l1", "log")  # lp would need p < 1, and 2 was found
 
@@ -240,26 +241,38 @@ def test_of_more_latents_the_most_active_are_followed():
 
 
 def test_penalties_are_the_logarithms_of_their_priors():
-    a = np.linspace(0.2, 5, 9)
-    for name, key in (
-        ("exponential", "l1"),
-        ("half_cauchy", "log-square"),
-        ("generalised_normal", "lp"),
-        ("lomax", "log"),
-    ):
-        [shape] = [shape for label, (shape, _) in _SHAPES.items() if label.split(",")[0] == key]
-        fitted = {"generalised_normal": (0.5, 1.0), "lomax": (1.0, 1.0)}.get(name, (1.0,))
-        coefficient = 2.0 if name == "lomax" else 1.0  # κ + 1
-        bare = FAMILIES[name].log_density(a, *fitted) + coefficient * shape(a)
-        np.testing.assert_allclose(bare, bare[0], rtol=1e-12)
-        assert DENSITIES[name].trains == key
+    a, curves = penalty_curves()
+    a = a[20:]  # lp is smoothed near zero
+    fitted = {"generalised_normal": (0.5, 1.0), "lomax": (1.0, 1.0)}
+    for name, density in DENSITIES.items():
+        if density.trains is None:
+            continue
+        [(penalty, _)] = [curve for label, curve in curves.items() if label.split(",")[0] == density.trains]
+        log_density = FAMILIES[name].log_density(a, *fitted.get(name, (1.0,)))
+        slope = np.polyfit(penalty[20:], log_density, 1)[0]
+        np.testing.assert_allclose(
+            log_density - slope * penalty[20:], np.mean(log_density - slope * penalty[20:]), atol=2e-3
+        )
+        assert slope < 0
     assert set(FAMILIES) == set(DENSITIES)
-    assert {one.trains for one in DENSITIES.values()} | set(IMPROPER) == {
-        None, "l1", "lp", "log-square", "log", "tanh", "product",
-    }  # fmt: skip
 
 
-def test_slopes_of_penalties_are_their_derivatives():
-    a, step = np.linspace(0.2, 5, 9), 1e-6
-    for name, (shape, slope) in _SHAPES.items():
-        np.testing.assert_allclose((shape(a + step) - shape(a - step)) / (2 * step), slope(a), rtol=1e-6, err_msg=name)
+def test_slopes_of_penalties_are_their_derivatives_and_one_at_the_median():
+    a, curves = penalty_curves()
+    assert len(curves) == len(PENALTIES)
+    for name, (penalty, slope) in curves.items():
+        np.testing.assert_allclose(np.gradient(penalty, a)[20:-1], slope[20:-1], rtol=2e-3, err_msg=name)
+        expected = 2.0 if name.startswith("product") else 1.0
+        assert np.interp(1.0, a, slope) == pytest.approx(expected, rel=1e-3), name
+
+
+def test_every_penalty_stands_in_the_table_of_families():
+    shown = families_table().columns[3].tolist()
+    assert set(PENALTIES) == set(shown) - {"–"}
+    assert len(shown) == len(set(shown)) + shown.count("–") - 1
+
+
+def test_the_price_of_sizes_is_what_coding_each_active_latent_costs():
+    samples = drawn("exponential", (1.0,), count=4_000)
+    fit = fit_latent(0, samples, 5_000, np.random.default_rng(3))
+    assert Ranking((fit, fit), 0).length(10_000) == pytest.approx(min(fit.nll.values()))
