@@ -21,7 +21,7 @@ from engine.dictionaries.first_look import FirstLook, look
 from engine.dictionaries.form import Dictionary, DictionaryConfig
 from engine.dictionaries.material import Material, open_material
 from engine.dictionaries.quality import Quality
-from engine.dictionaries.sparse import SLAB
+from engine.dictionaries.requirements import requirements
 from engine.dictionaries.splice import Probe
 from engine.dictionaries.trainer import Plan, Report, Trainer
 from engine.dictionaries.training_parameters import WITH_K
@@ -66,10 +66,11 @@ class Training:
         self.material: Material = open_material(p, run)
         source = self.material.source
         self.device = self.material.device
-        self._require_memory()
+        kept = int(source.counts.sum() - source.counts[self.material.held_out].sum())
+        requirements(p, source.d_in, source.d_out, kept).demand(self.device, p, source.d_in)
         self.buffer = Buffer(
             source, p.buffer, batch=p.batch, seed=p.seed, shuffle=p.shuffle, without=self.material.held_out.tolist(),
-            overlap=p.overlap, hold=lambda: run.control.paused,
+            overlap=p.overlap, hold=lambda: run.control.must_wait,
         )  # fmt: skip
         self.first: FirstLook | None = None
         self.trainer: Trainer | None = None
@@ -80,22 +81,6 @@ class Training:
         self._say_what_is_used()
         if run.resumed is not None:
             self._restore(run.resumed)
-
-    def _require_memory(self) -> None:
-        p, source = self.p, self.material.source
-        both = source.d_in + source.d_out
-        # Encoder and decoder with gradient and two moments each and a copy to keep; the slab of the selection;
-        # a dozen arrays of a batch; and a tenth for what allocators keep.
-        training = int(1.1 * 4 * (p.width * both * 5 + SLAB + p.batch * (4 * both + 20 * p.k)))
-        activations = int(source.counts.sum())
-        held = min(p.buffer, activations) * (both if source.paired else source.d_in) * 4
-        what = f"Training {p.width:,} latents on {source.d_in:,} dimensions"
-        way_out = "choose a smaller width or a smaller buffer"
-        if self.device.type == "cpu":
-            memory.require(training + held, "cpu", what=what, way_out=way_out)
-        else:
-            memory.require(training, str(self.device), what=what, way_out=way_out)
-            memory.require(held, "cpu", what=f"A buffer of {p.buffer:,} activations", way_out=way_out)
 
     def _say_what_is_used(self) -> None:
         run, buffer = self.run, self.buffer
