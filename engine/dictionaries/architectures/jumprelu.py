@@ -32,7 +32,7 @@ from engine.dictionaries.choices import Choices
 from engine.dictionaries.sparse import Latents
 from engine.dictionaries.weights import Moments, Weights
 
-RATE = 30.0
+RATE = 5.0
 STEEP = 4.0  # of the tanh
 EVERY = 8
 

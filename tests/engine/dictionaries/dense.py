@@ -202,3 +202,28 @@ class DenseTrainer:
             rows /= rows.norm(dim=1, keepdim=True)
         self.done += 1
         return loss.item()
+
+
+def dense_code(choices, weights, x, threshold=None):
+    """Latents (n, F) of ``x``; BatchTopK's and Matryoshka's by ``threshold``, in place of a batch, if given."""
+    read = x if choices.transcodes else x - weights["b_dec"]
+    pre = read @ weights["encoder"].T + weights["b_enc"]
+    if choices.family == "relu":
+        return pre.relu()
+    if choices.family == "jumprelu":
+        return pre * (pre > weights["threshold"])
+    if choices.family == "gated":
+        size = read @ weights["encoder"].T * weights["r_mag"].exp() + weights["b_mag"]
+        return (pre > 0) * size.relu()
+    weighed = pre
+    if choices.atoms == "free" and not choices.transcodes:
+        weighed = pre * weights["decoder"].norm(dim=1)
+    if choices.family == "topk":
+        chosen = weighed.topk(choices.k, dim=1).indices
+        return torch.zeros_like(pre).scatter(1, chosen, pre.gather(1, chosen).relu())
+    return batchtopk_code(choices, weights, pre) if threshold is None else pre * (weighed > threshold)
+
+
+def dense_reconstruction(choices, weights, x, threshold=None):
+    """What the latents of `dense_code` rebuild (n, D_out)."""
+    return dense_code(choices, weights, x, threshold) @ weights["decoder"] + offset(weights, x)
