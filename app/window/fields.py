@@ -11,6 +11,7 @@ from PySide6.QtWidgets import (
     QComboBox,
     QCompleter,
     QFileDialog,
+    QHBoxLayout,
     QLabel,
     QLineEdit,
     QPlainTextEdit,
@@ -18,14 +19,16 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.theme import mono, set_role, small
+from app.theme import XS, mono, set_role, small
 from app.window.schema import Parameter, Refused, label_of
+from app.window.several import SeveralButton
 from engine.errors import SuperscopeError
 
 if TYPE_CHECKING:
     from app.workbench import Workbench
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+BOTH = "both, a run each"
 FILE, FOLDER = "Choose a file…", "Choose a folder…"
 
 
@@ -56,9 +59,13 @@ class Field(QWidget):
         set_role(self.problem, "bad")
         self.problem.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.problem.hide()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(editor)
+        self._line = QHBoxLayout()
+        self._line.setSpacing(XS)
+        self._line.addWidget(editor, 1)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.setSpacing(XS)
+        self._column.addLayout(self._line)
 
     def text(self) -> str:
         """What stands in the editor, as it would be typed."""
@@ -85,6 +92,10 @@ class Field(QWidget):
             return False
         self.problem.hide()
         return True
+
+    def stops(self) -> list[QWidget]:
+        """What Tab stops at, in order."""
+        return [self.editor]
 
     def closing(self) -> None:
         """The form is about to show another experiment."""
@@ -135,21 +146,34 @@ class TextField(Field):
 
 
 class SwitchField(Field):
-    """Yes or no."""
+    """Yes or no, or a sweep over both."""
 
     def __init__(self, parameter: Parameter) -> None:
         self.switch = QCheckBox()
         super().__init__(parameter, self.switch)
-        self.switch.toggled.connect(self._edited)
+        self.several = SeveralButton(label_of(parameter.name), ((BOTH, True),))
+        self._line.addWidget(self.several)
+        self.switch.clicked.connect(lambda on: self._take(bool(on)))
+        self.several.chosen.connect(lambda chosen: self._take([True, False] if chosen else self.switch.isChecked()))
 
     def text(self) -> str:
-        return "true" if self.switch.isChecked() else "false"
+        return BOTH if self.several.values() else "true" if self.switch.isChecked() else "false"
 
     def values(self) -> list[Any]:
-        return [self.switch.isChecked()]
+        return [True, False] if self.several.values() else [self.switch.isChecked()]
 
     def show_value(self, value: Any) -> None:
-        self.switch.setChecked(bool(value))
+        both = isinstance(value, list) and len(set(value)) > 1
+        self.several.set_values([True] if both else [])
+        self.switch.setChecked(not both and bool(value[0] if isinstance(value, list) else value))
+        self.switch.setText(BOTH if both else "")
+
+    def stops(self) -> list[QWidget]:
+        return [self.editor, self.several]
+
+    def _take(self, value: Any) -> None:
+        self.show_value(value)
+        self._edited()
 
 
 class QuietCombo(QComboBox):
@@ -160,24 +184,78 @@ class QuietCombo(QComboBox):
 
 
 class ChoiceField(Field):
-    """One of a few values."""
+    """One of a few values, with what it stands for beneath; or a sweep over several of them."""
 
     def __init__(self, parameter: Parameter) -> None:
         self.combo = QuietCombo()
         options = (None, *parameter.choices) if parameter.optional else parameter.choices
         for choice in options:
             self.combo.addItem("not set" if choice is None else str(choice), choice)
+            self.combo.setItemData(
+                self.combo.count() - 1, parameter.choices_help.get(str(choice)), Qt.ItemDataRole.ToolTipRole
+            )
+        # As wide as the form lets it be: a sweep is written out in it.
+        self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.combo.setMinimumContentsLength(6)
         super().__init__(parameter, self.combo)
-        self.combo.activated.connect(self._edited)
+        self._help = self.editor.accessibleDescription()
+        offered = tuple((self.combo.itemText(place), choice) for place, choice in enumerate(options))
+        self.several = SeveralButton(label_of(parameter.name), offered)
+        self.several.setVisible(len(offered) > 1)
+        self._line.addWidget(self.several)
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.words.setFont(small())
+        self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        set_role(self.words, "muted")
+        self.words.setVisible(bool(parameter.choices_help))
+        self._column.addWidget(self.words)
+        self.combo.activated.connect(self._picked)
+        # The last tick stays: a parameter has a value.
+        self.several.chosen.connect(lambda chosen: self._take(chosen or [self.combo.currentData()]))
 
     def text(self) -> str:
         return self.combo.currentText()
 
     def values(self) -> list[Any]:
-        return [self.combo.currentData()]
+        return self.several.values()
 
     def show_value(self, value: Any) -> None:
-        self.combo.setCurrentIndex(max(self.combo.findData(value), 0))
+        """Show one value, or a list of them as a sweep."""
+        offered = self.several.offered
+        wanted = value if isinstance(value, list) else [value]
+        chosen = [entry for entry in offered.values() if entry in wanted] or [self.combo.itemData(0)]
+        self.combo.removeItem(len(offered))
+        self.several.set_values(chosen)
+        if len(chosen) > 1:
+            self.combo.addItem(", ".join(words for words, entry in offered.items() if entry in chosen))
+            self.combo.setCurrentIndex(len(offered))
+        else:
+            self.combo.setCurrentIndex(list(offered.values()).index(chosen[0]))
+        self._explain()
+
+    def stops(self) -> list[QWidget]:
+        return [self.editor, self.several]
+
+    def _explain(self) -> None:
+        help = self.parameter.choices_help
+        several = len(self.values()) > 1
+        told = [
+            f"{value}: {help[str(value)]}" if several else help[str(value)]
+            for value in self.values()
+            if str(value) in help
+        ]
+        self.words.setText("\n".join(told))
+        self.words.setVisible(bool(told))
+        self.editor.setAccessibleDescription(". ".join([self._help, *told]))
+
+    def _picked(self, place: int) -> None:
+        if place < len(self.several.offered):
+            self._take([self.combo.itemData(place)])
+
+    def _take(self, chosen: list[Any]) -> None:
+        self.show_value(chosen)
+        self._edited()
 
 
 class ComboField(Field):
@@ -318,12 +396,12 @@ class HookField(Field):
         self.check()
 
     def values(self) -> list[Any]:
-        value = self.parameter.read(self.text())
+        values = self.parameter.read_all(self.text())
         names = self._names.stringList()
-        # A comma would be a list of hooks; those are checked by the engine.
-        if names and isinstance(value, str) and value not in names:
-            raise Refused(f"“{value}” is not a hook point of this model; type a part of a name to find one")
-        return [value]
+        for value in values:
+            if names and value is not None and value not in names:
+                raise Refused(f": “{value}” is not a hook point of this model; type a part of a name to find one.")
+        return values
 
 
 def make_field(parameter: Parameter, workbench: Workbench) -> Field:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import (
     QFrame,
-    QGridLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -24,8 +22,10 @@ from app.icons import Dresser
 from app.theme import XS, L, M, S, heading, set_role, small
 from app.window.chooser import Chooser
 from app.window.docks import quiet_button
+from app.window.estimating import Estimator
 from app.window.fields import Field, HookField, make_field
-from app.window.schema import Refused, combinations, label_of, parameters
+from app.window.form_body import FormBody, tab_through
+from app.window.schema import Refused, label_of, parameters, relevant, runs_of
 from engine.errors import SuperscopeError
 
 if TYPE_CHECKING:
@@ -67,8 +67,9 @@ class Form(QWidget):
         self.summary.setWordWrap(True)
         self.summary.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         set_role(self.summary, "muted")
-        self._body = QWidget()
+        self._body = FormBody([])
         self._area = QScrollArea()
+        self._area.setWidget(self._body)
         self._area.setFrameShape(QFrame.Shape.NoFrame)
         self._area.setWidgetResizable(True)
         self._area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -78,6 +79,14 @@ class Form(QWidget):
         self.note.setFont(small())
         self.note.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         set_role(self.note, "muted")
+        self.estimate = QLabel()
+        self.estimate.setWordWrap(True)
+        self.estimate.setFont(small())
+        self.estimate.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.estimate.setAccessibleName("Estimate")
+        self.estimate.hide()
+        self._estimator = Estimator(workbench, self)
+        self._estimator.said.connect(self._say_estimate)
         self.start = QPushButton("Start")
         self.start.setAccessibleName("Start")
         self.start.setAutoDefault(True)  # Enter presses it, as Space does
@@ -100,6 +109,7 @@ class Form(QWidget):
         foot.setContentsMargins(M, S, M, M)
         foot.setSpacing(S)
         foot.addWidget(self.note)
+        foot.addWidget(self.estimate)
         buttons = QHBoxLayout()
         buttons.setSpacing(S)
         buttons.addWidget(self.start, 1)
@@ -132,10 +142,11 @@ class Form(QWidget):
         self.summary.setText(described["help"].split("\n\n")[0].replace("\n", " ").replace("`", ""))
         self.summary.setVisible(bool(self.summary.text()))
         self.fields = [make_field(entry, self._workbench) for entry in parameters(described["parameters"])]
-        body = self._make_body()
-        self._area.setWidget(body)
-        self._order_focus()
-        self._body = body
+        self._body = FormBody(self.fields)
+        self._area.setWidget(self._body)
+        # The fields were made after what stands around them.
+        tab_through([self.back, *self._body.stops, self.start, self.more])
+        self._estimator.use(str(described.get("estimate", "")))
         given = values or {}
         for field in self.fields:
             field.show_value(given.get(field.parameter.name, field.parameter.default))
@@ -144,98 +155,49 @@ class Form(QWidget):
                 field.wanted.connect(self._learn_hooks)
         self._tell()
 
-    def _make_body(self) -> QWidget:
-        body = QWidget()
-        column = QVBoxLayout(body)
-        column.setContentsMargins(M, 0, M, 0)
-        column.setSpacing(M)
-        plain = [field for field in self.fields if not field.parameter.advanced]
-        folded = [field for field in self.fields if field.parameter.advanced]
-        column.addWidget(self._rows(plain))
-        if folded:
-            rows = self._rows(folded)
-            fold = self._fold = QToolButton()
-            fold.setText("Advanced")
-            fold.setAccessibleName("Advanced parameters")
-            fold.setCheckable(True)
-            fold.setArrowType(Qt.ArrowType.RightArrow)
-            fold.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-            set_role(fold, "quiet")
-
-            def unfold(on: bool) -> None:
-                rows.setVisible(on)
-                fold.setArrowType(Qt.ArrowType.DownArrow if on else Qt.ArrowType.RightArrow)
-
-            fold.toggled.connect(unfold)
-            rows.hide()
-            column.addWidget(fold, 0, Qt.AlignmentFlag.AlignLeft)
-            column.addWidget(rows)
-        column.addStretch(1)
-        return body
-
-    def _order_focus(self) -> None:
-        """Let Tab go through the fields as they stand, then to Start: they were made after it."""
-        plain = [field.editor for field in self.fields if not field.parameter.advanced]
-        folded = [field.editor for field in self.fields if field.parameter.advanced]
-        fold = [self._fold] if folded else []
-        chain = [self.back, *plain, *fold, *folded, self.start, self.more]
-        for first, second in itertools.pairwise(chain):
-            QWidget.setTabOrder(first, second)
-
-    def _rows(self, fields: list[Field]) -> QWidget:
-        holder = QWidget()
-        grid = QGridLayout(holder)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setHorizontalSpacing(S)
-        grid.setVerticalSpacing(S)
-        grid.setColumnStretch(1, 1)
-        for row, field in enumerate(fields):
-            words = QLabel(label_of(field.parameter.name))
-            words.setBuddy(field.editor)
-            words.setToolTip(field.editor.toolTip())
-            long = field.parameter.widget == "prompt"
-            if long:
-                column = QVBoxLayout()
-                column.setSpacing(XS)
-                column.addWidget(words)
-                column.addWidget(field)
-                column.addWidget(field.problem)
-                grid.addLayout(column, 2 * row, 0, 1, 3)
-                continue
-            # As high as the editor and at its top: beside its text, also when a problem stands beneath.
-            words.setMinimumHeight(field.editor.sizeHint().height())
-            grid.addWidget(words, 2 * row, 0, Qt.AlignmentFlag.AlignTop)
-            grid.addWidget(field.problem, 2 * row + 1, 1, 1, 2)
-            unit = QLabel(field.parameter.unit)
-            unit.setFont(small())
-            unit.setMinimumHeight(field.editor.sizeHint().height())
-            set_role(unit, "muted")
-            short = field.parameter.unit or field.parameter.sweeps
-            grid.addWidget(field, 2 * row, 1, 1, 1 if short else 2)
-            if field.parameter.unit:
-                grid.addWidget(unit, 2 * row, 2, Qt.AlignmentFlag.AlignTop)
-        return holder
-
     # ---- reading
+
+    def relevant(self) -> list[Field]:
+        """The fields that matter with the present choices; the others are hidden and count as their defaults."""
+        deciding = {name for field in self.fields for name in field.parameter.when}
+        values = {}
+        for field in self.fields:
+            if field.parameter.name in deciding:
+                try:
+                    values[field.parameter.name] = field.values()
+                except Refused:
+                    values[field.parameter.name] = [field.parameter.default]
+        names = relevant([field.parameter for field in self.fields], values)
+        return [field for field in self.fields if field.parameter.name in names]
 
     def problems(self) -> list[Field]:
         """The fields whose value is not allowed; each says so."""
-        return [field for field in self.fields if not field.check()]
+        return [field for field in self.relevant() if not field.check()]
 
     def parameter_sets(self) -> list[dict[str, Any]]:
         """One set of parameters per run: several where a sweep was typed. Raises `Refused`."""
-        return combinations({field.parameter.name: field.values() for field in self.fields})
+        return runs_of([field.parameter for field in self.fields], self._values())
 
     def for_copying(self) -> dict[str, Any]:
         """The parameters as one set; a sweep is a list. Raises `Refused`."""
-        read = {field.parameter.name: field.values() for field in self.fields}
-        return {name: values[0] if len(values) == 1 else values for name, values in read.items()}
+        return {name: values[0] if len(values) == 1 else values for name, values in self._values().items()}
+
+    def _values(self) -> dict[str, list[Any]]:
+        """What is typed, by parameter; the default where it does not matter. Raises `Refused`."""
+        matter = self.relevant()
+        return {
+            field.parameter.name: field.values()
+            if field in matter or field.parameter.required
+            else [field.parameter.default]
+            for field in self.fields
+        }
 
     def begin(self) -> None:
         """Queue what the form says. What is wrong is said, and nothing is started."""
         wrong = self.problems()
         if wrong:
             self._tell()
+            self._body.reveal(wrong[0])
             wrong[0].editor.setFocus()
             return
         sets = self.parameter_sets()
@@ -246,7 +208,7 @@ class Form(QWidget):
             return
         sweep = ""
         if len(sets) > 1:
-            swept = [field.parameter.name for field in self.fields if len(field.values()) > 1]
+            swept = [name for name, values in self._values().items() if len(values) > 1]
             sweep = f"{self.experiment}:{','.join(swept)}:{self._sweeps_so_far() + 1}"
         try:
             runs = [self._workbench.start(self.experiment, values, sweep=sweep) for values in sets]
@@ -267,24 +229,32 @@ class Form(QWidget):
 
     def _tell(self) -> None:
         """Say what Start would do; grey it where it cannot."""
+        self._body.show_only(field.parameter.name for field in self.relevant())
         try:
             sets = self.parameter_sets()
         except Refused:
+            self._estimator.rest()
             self.start.setEnabled(False)
             self.start.setText("Start")
-            wrong = [label_of(field.parameter.name) for field in self.fields if not field.check()]
+            wrong = [label_of(field.parameter.name) for field in self.problems()]
             self.note.setText(f"To start, mend {', '.join(wrong)}.")
             self.note.show()
             return
         self.start.setEnabled(True)
         self.start.setText("Start" if len(sets) == 1 else f"Start {len(sets)} runs")
         self.start.setAccessibleName(self.start.text())
-        swept = [label_of(field.parameter.name) for field in self.fields if len(field.values()) > 1]
+        self._estimator.ask(sets)
+        swept = [label_of(name) for name, values in self._values().items() if len(values) > 1]
         parts = ([f"Model: {self._estimate()}"] if self._estimate() else []) + (
             [f"Sweep over {' and '.join(swept)}."] if swept else []
         )
         self.note.setText("\n".join(part for part in parts if part))
         self.note.setVisible(bool(self.note.text()))
+
+    def _say_estimate(self, sentence: str, level: str) -> None:
+        set_role(self.estimate, level)
+        self.estimate.setText(sentence)
+        self.estimate.setVisible(bool(sentence))
 
     def _model(self) -> str:
         fields = [field for field in self.fields if field.parameter.widget == "model"]

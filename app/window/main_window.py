@@ -252,7 +252,10 @@ class MainWindow(QMainWindow):
         self.workbench.restart_engine()
 
     def _started(self, runs: list[str]) -> None:
-        self.workbench.open_panel("run", runs[0])
+        if len(runs) == 1:
+            self.workbench.open_panel("run", runs[0])
+        else:  # a family of curves
+            self.workbench.open_panel("compare", ",".join(runs))
         self.tree.select("runs", runs[0])
 
     def _run_changed(self, run: str) -> None:

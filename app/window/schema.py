@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -60,9 +61,24 @@ class Parameter:
         return bool(self.schema.get("advanced", False))
 
     @property
+    def section(self) -> str:
+        """The group of the form that it stands in; "" for none."""
+        return str(self.schema.get("section", ""))
+
+    @property
+    def when(self) -> dict[str, list[Any]]:
+        """The values of other parameters with which it matters: one of each list; empty where it always does."""
+        return dict(self.schema.get("when", {}))
+
+    @property
+    def choices_help(self) -> dict[str, str]:
+        """What each choice stands for, in words."""
+        return dict(self.schema.get("choices_help", {}))
+
+    @property
     def sweeps(self) -> bool:
-        """Whether several values, separated by commas, make a sweep."""
-        return self.kind in ("integer", "number")
+        """Whether several values, separated by commas, make a sweep: numbers, and hook points, which have no comma."""
+        return self.kind in ("integer", "number") or (self.kind == "string" and self.widget == "hook")
 
     def bounds(self) -> str:
         """What is allowed, in words: ``1 to 65,536``; "" where everything is."""
@@ -102,7 +118,7 @@ class Parameter:
         return list(dict.fromkeys(values))
 
     def write(self, value: Any) -> str:
-        """A value as it stands in the field; a list for a number is a sweep."""
+        """A value as it stands in the field; a list for what is one value is a sweep."""
         if value is None:
             return ""
         if self.sweeps and isinstance(value, list):
@@ -184,6 +200,42 @@ def parameter(name: str, entry: dict[str, Any], definitions: dict[str, Any] | No
 def combinations(values: dict[str, list[Any]]) -> list[dict[str, Any]]:
     """Every combination of the values that were typed: one parameter set per run."""
     return [dict(zip(values, choice, strict=True)) for choice in itertools.product(*values.values())]
+
+
+def applies(parameter: Parameter, values: dict[str, Any]) -> bool:
+    """Whether ``parameter`` matters beside these values of the others."""
+    return all(values.get(name) in allowed for name, allowed in parameter.when.items())
+
+
+def relevant(parameters: Sequence[Parameter], values: dict[str, list[Any]]) -> set[str]:
+    """The names of those that matter in at least one of the runs that ``values`` stand for.
+
+    Only the values that decide about others are looked at. A parameter that does not matter decides
+    by its default; one that decides is declared before those it decides about.
+    """
+    deciding = {name for parameter in parameters for name in parameter.when}
+    found = set()
+    for combination in combinations({name: some for name, some in values.items() if name in deciding}):
+        for parameter in parameters:
+            if applies(parameter, combination):
+                found.add(parameter.name)
+            elif parameter.name in combination:
+                combination[parameter.name] = parameter.default
+    return found
+
+
+def runs_of(parameters: Sequence[Parameter], values: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """One set of values per run: every combination, without those that differ only where it does not matter.
+
+    A parameter that does not matter in a run has its default there.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for combination in combinations(values):
+        for parameter in parameters:
+            if not parameter.required and not applies(parameter, combination):
+                combination[parameter.name] = parameter.default
+        found.setdefault(json.dumps(combination, sort_keys=True), combination)
+    return list(found.values())
 
 
 def label_of(name: str) -> str:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from app.window.schema import Refused, combinations, label_of, parameters
+from app.window.schema import Refused, combinations, label_of, parameters, relevant, runs_of
+from engine.runs.declaration import experiments
 from engine.runs.parameters import Device, HookName, LearningRate, ModelRef, Parameters, Seed, TopK, check
 
 
@@ -88,7 +89,8 @@ def test_what_is_not_allowed_is_refused_with_the_bound(name: str, typed: str, wo
 def test_several_numbers_make_a_sweep_and_repeated_ones_do_not_count_twice():
     assert found["k"].read_all("16, 32,64; 16") == [16, 32, 64]
     assert found["k"].read_all("16") == [16]
-    assert found["hook"].read_all("a, b") == ["a, b"]
+    assert found["hook"].read_all("a, b") == ["a", "b"]
+    assert found["model"].read_all("a, b") == ["a, b"], "a path may have a comma"
     with pytest.raises(Refused):
         found["k"].read_all("16, 0")
 
@@ -126,3 +128,46 @@ def test_labels_are_the_words_of_the_command_line():
     assert label_of("prepend_bos") == "prepend BOS"
     assert label_of("d_model") == "d_model"
     assert label_of("hook_in") == "hook in"
+
+
+ARCHITECTURES = {
+    "properties": {
+        "architecture": {"enum": ["topk", "relu", "gated"], "default": "topk", "type": "string"},
+        "k": {"type": "integer", "default": 8, "when": {"architecture": ["topk"]}},
+        "penalty": {"enum": ["l1", "lp"], "default": "l1", "when": {"architecture": ["relu", "gated"]}},
+        "p": {"type": "number", "default": 0.5, "when": {"architecture": ["relu", "gated"], "penalty": ["lp"]}},
+        "width": {"type": "integer", "default": 512},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        # What does not matter decides nothing: with topk there is no penalty, whatever its field says.
+        ({"architecture": ["topk"], "penalty": ["lp"]}, {"k"}),
+        ({"architecture": ["relu"], "penalty": ["l1"]}, {"penalty"}),
+        ({"architecture": ["relu"], "penalty": ["lp"]}, {"penalty", "p"}),
+        ({"architecture": ["topk", "gated"], "penalty": ["l1", "lp"]}, {"k", "penalty", "p"}),
+    ],
+)
+def test_a_parameter_matters_with_the_choices_it_names(values: dict[str, list[str]], names: set[str]) -> None:
+    assert relevant(parameters(ARCHITECTURES), values) == names | {"architecture", "width"}
+
+
+def test_a_sweep_runs_nothing_twice_that_differs_only_where_it_does_not_matter() -> None:
+    typed = {"architecture": ["topk", "relu"], "k": [4, 16], "penalty": ["l1"], "p": [0.3], "width": [64]}
+    found = runs_of(parameters(ARCHITECTURES), typed)
+    assert [(run["architecture"], run["k"]) for run in found] == [("topk", 4), ("topk", 16), ("relu", 8)]
+    assert all(run["p"] == 0.5 for run in found), "the default, where the exponent does not matter"
+
+
+def test_every_condition_of_every_experiment_names_an_earlier_parameter_and_its_values() -> None:
+    for experiment in experiments().values():
+        earlier: dict[str, tuple[object, ...]] = {}
+        for entry in parameters(experiment.parameters.model_json_schema()):
+            for name, values in entry.when.items():
+                assert name in earlier, f"{experiment.name}: {entry.name} is declared before {name}"
+                assert set(values) <= set(earlier[name]), f"{experiment.name}: {entry.name}"
+            assert set(entry.choices_help) <= {str(choice) for choice in entry.choices}, entry.name
+            earlier[entry.name] = entry.choices

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from engine.errors import SuperscopeError
-from engine.figures import Axis, Lines
+from engine.figures import Axis, Lines, Table
 from engine.runs import Action, ActionValue, Metric, Parameters, Run, RunStopped, experiment
 from engine.runs.parameters import Prompt, Seed, Steps, Threads, TopK
 
@@ -51,6 +51,53 @@ def counting(p: Counting, run: Run) -> None:
     )
     run.keep("counts", np.arange(p.steps), unit="steps")
     run.fact("counted", p.steps)
+
+
+class Choosing(Parameters):
+    kind: Literal["topk", "relu", "gated"] = Field(
+        "topk", description="Kind", json_schema_extra={"choices_help": {"topk": "The k largest", "relu": "Any size"}}
+    )
+    k: TopK = Field(3, ge=1, json_schema_extra={"unit": "latents", "when": {"kind": ["topk"]}})
+    penalty: Literal["l1", "log"] = Field(
+        "l1",
+        description="Penalty",
+        json_schema_extra={
+            "advanced": True,
+            "section": "Sparsity",
+            "when": {"kind": ["relu", "gated"]},
+            "choices_help": {"l1": "Laplace prior", "log": "Student's t prior"},
+        },
+    )
+    tied: bool = Field(True, description="Tied", json_schema_extra={"advanced": True, "section": "Weights"})
+    steps: Steps = 5
+    seed: Seed = 0
+
+
+@experiment(
+    "sample-choosing",
+    title="Choosing",
+    area="Samples",
+    metrics={"loss": Metric("Loss"), "size": Metric("Size")},
+    estimate="sample-estimate",
+)
+def choosing(p: Choosing, run: Run) -> None:
+    """Logs a curve per choice."""
+    for step in run.track(range(p.steps)):
+        run.log(step, loss=1 / (step + p.k), size=len(p.penalty))
+
+
+class Needing(Parameters):
+    kind: str = "topk"
+    steps: Steps = 5
+
+
+@experiment("sample-estimate", title="Estimate", area="Samples", lane="look")
+def needing(p: Needing, run: Run) -> None:
+    """Says how long `sample-choosing` takes."""
+    if p.steps > 1_000:
+        raise SuperscopeError(f"{p.steps} steps take too long; choose fewer.")
+    axis = Axis("Need")
+    run.show("estimate", Table(title="", note=f"About {p.steps} s.", axes=(axis,), columns=(np.array(["time"]),)))
 
 
 class Walk(Parameters):
