@@ -80,7 +80,7 @@ METRICS = {
     "tail": Metric(
         "Tail exponent",
         "",
-        "Hill's estimate α of P(a > t) ∝ t^−α from the largest 5 % of each latent's activations, mean over latents",
+        "Hill's estimate α of P(a > t) ∝ t^−α from the largest 5 % of each latent's activations, median over latents",
     ),
     "exclusive_pairs": Metric(
         "Exclusive pairs",

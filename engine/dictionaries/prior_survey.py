@@ -203,10 +203,16 @@ def _fitted(samples: dict[int, Array], sampler: Sampler, p: ActivationPriors, ru
         fits.append(fit_latent(latent, values, active[latent], generator))
         if len(fits) % LOG_EVERY == 0 or len(fits) == len(enough):
             means = {f"nll_{name}": float(np.mean([fit.nll[name] for fit in fits])) for name in FAMILIES}
-            run.log(len(fits), tail=float(np.nanmean([fit.tail for fit in fits])), **means)
+            run.log(len(fits), tail=_median([fit.tail for fit in fits]), **means)
     run.fact("latents_fitted", len(fits))
     run.fact("latents_with_too_few_samples", len(samples) - len(enough))
     return Ranking(tuple(fits), p.seed)
+
+
+def _median(values: list[float]) -> float:
+    """Median of those that are numbers: where activations are bounded a tail exponent can be huge."""
+    found = [value for value in values if np.isfinite(value)]
+    return float(np.median(found)) if found else float("nan")
 
 
 def _show(

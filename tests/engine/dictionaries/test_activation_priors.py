@@ -65,6 +65,7 @@ def column(table: Table, label: str) -> Any:
 def test_units_of_the_demo_model_are_ranked_with_n_interval_and_spread(work):
     recording = finished(work)
     assert set(recording.metric_names()) == set(EXPERIMENT.metrics)
+    assert recording.metric("tail")[-1, 1] == np.median(recording.kept("tail"))
     facts = recording.record().facts
     nll, ids = recording.kept("nll"), recording.kept("latents")
     assert nll.shape == (facts["latents_fitted"], 8)
