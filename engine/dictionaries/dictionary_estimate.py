@@ -16,7 +16,7 @@ def dictionary_estimate(p: TrainDictionary, run: Run) -> None:
 
     **Time** is measured: some steps of the real trainer on random activations, and a few contexts read by the model
     where that is open already or small. Where a step is large, smaller ones are timed and scaled up. The text is
-    not read: it is taken to be as long as asked for. Expect the result to be right within a factor of about 1.5;
+    not read: it is taken to be as long as asked for. Expect the result to be right within a factor of two;
     other programs, and dictionaries whose latents become sparser while they train, move it.
     """
     from engine.dictionaries.estimate import estimate

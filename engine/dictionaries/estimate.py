@@ -256,7 +256,8 @@ def step_seconds(
     """Seconds of one optimiser step on random activations, and whether smaller steps had to be scaled up.
 
     A step takes a + b · batch seconds, and both grow with the width: where it is large, a and b are found from two
-    small batches at a smaller width.
+    small batches at a smaller width. What is measured is noisy, so a is held between nothing and as much as b · batch
+    of the smaller batch.
 
     Args:
         p: parameters of ``train-dictionary``.
@@ -269,12 +270,12 @@ def step_seconds(
     with using_threads(1 if small else p.threads):
         if work <= WORK:
             return _step_seconds(p, p.width, p.batch, d_in, d_out, device, point), False
-        batch = int(np.clip(p.batch * WORK / work, min(p.batch, 128), p.batch))
+        batch = int(np.clip(p.batch * WORK / work, min(p.batch, 256), p.batch))
         width = int(np.clip(WORK / (6.0 * (d_in + d_out) * batch), min(p.width, max(512, p.k)), p.width))
         whole = _step_seconds(p, width, batch, d_in, d_out, device, point)
         half = _step_seconds(p, width, batch // 2, d_in, d_out, device, point)
-    each = max(whole - half, 0.1 * whole) / (batch - batch // 2)
-    return (max(whole - each * batch, 0.0) + each * p.batch) * p.width / width, True
+    each = float(np.clip(whole - half, whole / 3, whole / 2)) / (batch - batch // 2)
+    return (whole - each * batch + each * p.batch) * p.width / width, True
 
 
 def _step_seconds(
@@ -301,7 +302,7 @@ def _step_seconds(
 def _fastest(act: Callable[[], object]) -> float:
     """Seconds of ``act``, the least of several times: what else the machine does only adds to them."""
     times: list[float] = []
-    while not times or (len(times) < 10 and sum(times) < PATIENCE):
+    while sum(times) < (PATIENCE if len(times) >= 3 else 3 * PATIENCE) and len(times) < 10:
         began = time.perf_counter()
         act()
         times.append(time.perf_counter() - began)
