@@ -70,7 +70,7 @@ class Material:
         if self.reading is not None:
             model, text = self.reading
             ids, counted = np.asarray(text.ids[which]), np.asarray(text.counted[which])
-            return evaluate(model, None, dictionary, ids, counted, mean, run)
+            return evaluate(model, dictionary, ids, counted, mean, run)
         quality = Quality(mean.float().to(self.device), dictionary.config.width)
         began = run.seconds
         for number, context in enumerate(which):

@@ -176,12 +176,14 @@ def quality_table(quality: Quality) -> Table:
     """Reconstruction, sparsity and unused latents on the held-out contexts, the peers' variants last."""
     values = quality.values()
     named = {name: measure for name, measure in MEASURES.items() if name in values}
-    rows = [(entry.label, values[name], entry.unit, entry.definition, entry.source) for name, entry in named.items()]
+    ordered = sorted(named.items(), key=lambda one: one[1].legacy)
+    rows = [(entry.label, values[name], entry.unit, entry.definition, entry.source) for name, entry in ordered]
     return Table(
         title="The dictionary on held-out contexts",
-        note=f"n = {quality.count:,} activations. A latent that is rare is not active here and yet not dead. Variants "
-        "with a source are what other libraries report under the same name; they depend on batches or forgive offsets.",
-        axes=(Axis("Quantity"), Axis("Value"), Axis("Unit"), Axis("Definition"), Axis("As reported by")),
+        note=f"n = {quality.count:,} activations. A latent that is rare is not active here and yet not dead. The last "
+        f"{sum(entry.legacy for entry in named.values())} rows are other libraries' variants, for comparison with "
+        "published numbers only: they depend on how activations are cut into batches, or forgive offsets.",
+        axes=(Axis("Quantity"), Axis("Value"), Axis("Unit"), Axis("Definition"), Axis("Source")),
         columns=tuple(np.asarray(column) for column in zip(*rows, strict=True)),
     )
 

@@ -88,7 +88,6 @@ class Evaluation:
 @torch.no_grad()
 def evaluate(
     model: OpenModel,
-    hook: str | None,
     dictionary: Dictionary,
     ids: Array,
     counted: Array,
@@ -101,8 +100,7 @@ def evaluate(
     or of tokens that do not count are left out.
 
     Args:
-        hook: where an autoencoder reads and writes; None takes the hook points that the dictionary names,
-            which for a transcoder are two.
+        dictionary: names the hook points that it reads and writes, which for a transcoder are two.
         ids: (contexts, position) token ids.
         counted: (contexts, position) bool.
         mean: (d_out,) the activation that mean ablation puts in place.
@@ -111,7 +109,7 @@ def evaluate(
         DictionaryError: the dictionary's widths are not those of the hook points, or it reads behind where it writes.
     """
     config = dictionary.config
-    site = Site(model, hook or config.hook_in, hook or config.hook_out)
+    site = Site(model, config.hook_in, config.hook_out)
     site.check(dictionary)
     mean = mean.float().to(dictionary.W_dec.device)
     quality = Quality(mean, config.width)

@@ -252,7 +252,7 @@ class Training:
         rows = rows.to(self.device) * self.first.inputs.scale
         generator = torch.Generator().manual_seed(self.p.seed)
         mixed = rows[torch.randperm(len(rows), generator=generator).to(self.device)]
-        self.trainer.architecture.calibrate(self.trainer.weights, mixed.split(self.p.batch))
+        self.trainer.architecture.calibrate(self.trainer.weights, torch.split(mixed, self.p.batch))
 
     def stopped(self) -> None:
         """Keep the dictionary as it is, and what going on needs."""

@@ -55,7 +55,7 @@ def constant(value):
 
 
 def test_the_identity_recovers_everything(tiny, ids, counted, x):
-    found = evaluate(tiny, HOOK, identity(32), ids, counted, x.mean(dim=0))
+    found = evaluate(tiny, identity(32), ids, counted, x.mean(dim=0))
     assert found.recovery.ce_recovered == pytest.approx(1, abs=1e-5)
     assert found.recovery.ce_recovered_mean == pytest.approx(1, abs=1e-5)
     assert found.recovery.values()["kl"] == pytest.approx(0, abs=1e-5)
@@ -65,7 +65,7 @@ def test_the_identity_recovers_everything(tiny, ids, counted, x):
 
 
 def test_the_zero_dictionary_recovers_nothing(tiny, ids, counted, x):
-    found = evaluate(tiny, HOOK, constant(torch.zeros(32)), ids, counted, x.mean(dim=0))
+    found = evaluate(tiny, constant(torch.zeros(32)), ids, counted, x.mean(dim=0))
     assert found.recovery.ce_recovered == 0
     np.testing.assert_array_equal(found.recovery.spliced, found.recovery.zero)
     assert not np.allclose(found.recovery.zero, found.recovery.clean)
@@ -73,13 +73,13 @@ def test_the_zero_dictionary_recovers_nothing(tiny, ids, counted, x):
 
 def test_the_mean_recovers_nothing_of_mean_ablation_and_explains_no_variance(tiny, ids, counted, x):
     mean = x.mean(dim=0)
-    found = evaluate(tiny, HOOK, constant(mean), ids, counted, mean)
+    found = evaluate(tiny, constant(mean), ids, counted, mean)
     assert found.recovery.ce_recovered_mean == pytest.approx(0, abs=1e-6)
     assert found.fit.fvu == pytest.approx(1, abs=1e-6)
 
 
 def test_clean_cross_entropy_equals_that_of_the_model_itself(tiny, ids, counted, x):
-    found = evaluate(tiny, HOOK, identity(32), ids, counted, x.mean(dim=0)).recovery
+    found = evaluate(tiny, identity(32), ids, counted, x.mean(dim=0)).recovery
     with torch.no_grad():
         logits = tiny.bridge(torch.from_numpy(ids), return_type="logits")
     losses = torch.nn.functional.cross_entropy(
@@ -92,9 +92,9 @@ def test_clean_cross_entropy_equals_that_of_the_model_itself(tiny, ids, counted,
 
 def test_results_do_not_depend_on_the_batch(tiny, ids, counted, x, monkeypatch):
     rebuilt = dictionary(16, 4, torch.randn(32, 16), torch.randn(16, 32), x.mean(dim=0))
-    together = evaluate(tiny, HOOK, rebuilt, ids, counted, x.mean(dim=0))
+    together = evaluate(tiny, rebuilt, ids, counted, x.mean(dim=0))
     monkeypatch.setattr(splice, "LOGITS", 1)
-    single = evaluate(tiny, HOOK, rebuilt, ids, counted, x.mean(dim=0))
+    single = evaluate(tiny, rebuilt, ids, counted, x.mean(dim=0))
     for name in ("tokens", "clean", "spliced", "zero", "mean", "kl"):
         np.testing.assert_allclose(getattr(single.recovery, name), getattr(together.recovery, name), rtol=1e-4)
     assert single.fit.fvu == pytest.approx(together.fit.fvu, rel=1e-5)
@@ -104,7 +104,7 @@ def test_results_do_not_depend_on_the_batch(tiny, ids, counted, x, monkeypatch):
 def test_a_context_without_predictions_that_count_is_left_out(tiny, ids, counted, x):
     fewer = counted.copy()
     fewer[2] = False
-    found = evaluate(tiny, HOOK, identity(32), ids, fewer, x.mean(dim=0))
+    found = evaluate(tiny, identity(32), ids, fewer, x.mean(dim=0))
     assert len(found.recovery.tokens) == 4
     assert (found.recovery.tokens > 0).all()
 
@@ -172,8 +172,8 @@ def test_a_transcoder_is_measured_against_the_true_output(tiny, ids, counted, ml
     true_in, true_out = (part.double().numpy() for part in mlp)
     line, *_ = np.linalg.lstsq(true_in, true_out, rcond=None)
     matrix = torch.from_numpy(line).float()
-    latents = evaluate(tiny, None, transcoder(32, W_dec=torch.cat([matrix, -matrix])), ids, counted, mlp[1].mean(dim=0))
-    skip = evaluate(tiny, None, transcoder(32, W_skip=matrix), ids, counted, mlp[1].mean(dim=0))
+    latents = evaluate(tiny, transcoder(32, W_dec=torch.cat([matrix, -matrix])), ids, counted, mlp[1].mean(dim=0))
+    skip = evaluate(tiny, transcoder(32, W_skip=matrix), ids, counted, mlp[1].mean(dim=0))
     error = np.sum((true_out - true_in @ line) ** 2)
     expected = error / np.sum((true_out - true_out.mean(axis=0)) ** 2)
     for found in (latents, skip):
@@ -188,7 +188,7 @@ def test_a_transcoder_is_measured_against_the_true_output(tiny, ids, counted, ml
 def test_a_transcoder_that_equals_its_part_of_the_model_recovers_everything(tiny, ids, counted):
     # Behind the norm's output comes nothing but the hook point that the MLP reads.
     same = transcoder(32, hooks=("blocks.0.ln2.hook_out", "blocks.0.mlp.hook_in"), W_skip=torch.eye(32))
-    found = evaluate(tiny, None, same, ids, counted, torch.zeros(32))
+    found = evaluate(tiny, same, ids, counted, torch.zeros(32))
     assert found.recovery.ce_recovered == pytest.approx(1, abs=1e-5)
     assert found.recovery.values()["kl"] == pytest.approx(0, abs=1e-6)
     assert found.fit.fvu < 1e-10
@@ -196,9 +196,9 @@ def test_a_transcoder_that_equals_its_part_of_the_model_recovers_everything(tiny
 
 def test_ablations_of_a_transcoder_happen_where_it_writes(tiny, ids, counted, mlp):
     mean = mlp[1].mean(dim=0)
-    zero = evaluate(tiny, None, transcoder(32), ids, counted, mean).recovery
+    zero = evaluate(tiny, transcoder(32), ids, counted, mean).recovery
     assert zero.ce_recovered == pytest.approx(0, abs=1e-6)
-    constant_mean = evaluate(tiny, None, transcoder(32, b_dec=mean), ids, counted, mean)
+    constant_mean = evaluate(tiny, transcoder(32, b_dec=mean), ids, counted, mean)
     assert constant_mean.recovery.ce_recovered_mean == pytest.approx(0, abs=1e-6)
     assert constant_mean.fit.fvu == pytest.approx(1, abs=1e-6)
     without = run(tiny, ids, [(MLP[1], _nothing(torch.from_numpy(counted)))], "unembed.hook_out").log_softmax(dim=-1)
@@ -213,7 +213,7 @@ def _nothing(counts):
 
 def test_a_dictionary_that_reads_behind_where_it_writes_is_refused(tiny, ids, counted):
     with pytest.raises(DictionaryError, match="comes after"):
-        evaluate(tiny, None, transcoder(32, hooks=MLP[::-1]), ids, counted, torch.zeros(32))
+        evaluate(tiny, transcoder(32, hooks=MLP[::-1]), ids, counted, torch.zeros(32))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_dictionary_that_reads_behind_where_it_writes_is_refused(tiny, ids, co
 )
 def test_a_dictionary_of_another_width_is_refused(tiny, ids, counted, hooks, does):
     with pytest.raises(DictionaryError, match=f"{does} 32 dimensions, but blocks.0.mlp.hook_post .* has 48"):
-        evaluate(tiny, None, transcoder(32, hooks=hooks), ids, counted, torch.zeros(32))
+        evaluate(tiny, transcoder(32, hooks=hooks), ids, counted, torch.zeros(32))
 
 
 @pytest.mark.parametrize("kept", [1 << 28, 0])
@@ -239,7 +239,7 @@ def test_a_probe_finds_what_the_whole_evaluation_finds_in_one_pass_a_call(
         passes.clear()
         found = probe(rebuilt)
         assert len(passes) == 3 * (1 if kept else 2)
-        whole = evaluate(tiny, None, rebuilt, ids, counted, mean).recovery
+        whole = evaluate(tiny, rebuilt, ids, counted, mean).recovery
         for name in ("tokens", "clean", "spliced", "zero", "mean", "kl"):
             np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=1e-6, atol=1e-6, err_msg=name)
         assert probe(rebuilt).values() == found.values()

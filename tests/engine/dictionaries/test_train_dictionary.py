@@ -85,7 +85,7 @@ def held_out_metrics(recording, values, dictionary, tiny):
         for part, rows in capture(tiny, found.ids[trained], [HOOK])
     ]
     mean = torch.cat(parts).double().mean(dim=0)
-    again = evaluate(tiny, HOOK, dictionary, found.ids[chosen], found.counted[chosen], mean)
+    again = evaluate(tiny, dictionary, found.ids[chosen], found.counted[chosen], mean)
     for name, value in (
         ("ce_recovered", again.recovery.ce_recovered),
         ("ce_recovered_mean", again.recovery.ce_recovered_mean),
