@@ -31,11 +31,11 @@ READERS: dict[str, Callable[[Path], Found]] = {
     "gemma-scope-2": gemma_scope.read_second,
     "circuit-tracer": circuit_tracer.read,
 }
-# Formats that can be written.
-FORMATS: dict[str, Callable[[Dictionary, Path], None]] = {
-    "saelens": saelens.write,
-    "dictionary_learning": dictionary_learning.write,
-    "sparsify": sparsify.write,
+# Formats that can be written, and what makes their files.
+FORMATS: dict[str, Callable[[Dictionary], dict[str, bytes]]] = {
+    "saelens": saelens.files_of,
+    "dictionary_learning": dictionary_learning.files_of,
+    "sparsify": sparsify.files_of,
 }
 
 
@@ -74,8 +74,10 @@ def write(dictionary: Dictionary, folder: Path, format: str) -> None:
         raise DictionaryError(f"“{format}” is no format that can be written; choose {', '.join(FORMATS)}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DictionaryError(f"There is something at {folder} already; choose a new or empty folder.")
+    contents = FORMATS[format](dictionary)
     with files.replacing_folder(folder) as place:
-        FORMATS[format](dictionary, place)
+        for name, content in contents.items():
+            files.write_bytes(place / name, content)
 
 
 def _read(one: Held, run: Run | None) -> Found:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from engine import files
 from engine.dictionaries.errors import DictionaryError
 from engine.dictionaries.form import Dictionary, DictionaryConfig
 from engine.dictionaries.formats.found import Found, Parts, hook_points, transcodes
@@ -82,12 +81,11 @@ def read(file: Path) -> Found:
     return Found(Dictionary(config, **parts.tensors()), folder.name, "dictionary_learning", facts)
 
 
-def write(dictionary: Dictionary, folder: Path) -> None:
-    """Write ``dictionary`` into ``folder`` as the class that computes the same.
+def files_of(dictionary: Dictionary) -> dict[str, bytes]:
+    """Content by name of the files of ``dictionary``, as the class that computes the same.
 
     Raises:
         DictionaryError: dictionary_learning has no such class.
-        DiskError: the disk is full or read-only.
     """
     config, kind = dictionary.config, _written_as(dictionary)
     parts = Parts.of(dictionary).centring(dictionary, kind not in NOT_CENTRED)
@@ -112,8 +110,7 @@ def write(dictionary: Dictionary, folder: Path) -> None:
     buffer = {"d_submodule": config.d_in, "io": "out"}
     content = io.BytesIO()
     torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, content)
-    files.write_bytes(folder / CONFIG, json.dumps({"trainer": trainer, "buffer": buffer}, indent=1).encode())
-    files.write_bytes(folder / WEIGHTS, content.getvalue())
+    return {CONFIG: json.dumps({"trainer": trainer, "buffer": buffer}, indent=1).encode(), WEIGHTS: content.getvalue()}
 
 
 def _written_as(dictionary: Dictionary) -> str:

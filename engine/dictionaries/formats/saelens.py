@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from engine import files
 from engine.dictionaries.errors import DictionaryError
 from engine.dictionaries.form import Dictionary, DictionaryConfig
 from engine.dictionaries.formats.found import Found, Parts, transcodes
@@ -101,12 +100,11 @@ def read(file: Path) -> Found:
     return Found(Dictionary(neutral, **parts.tensors()), hook or file.parent.name, "saelens", facts)
 
 
-def write(dictionary: Dictionary, folder: Path) -> None:
-    """Write ``dictionary`` into ``folder`` in the layout of version 6.
+def files_of(dictionary: Dictionary) -> dict[str, bytes]:
+    """Content by name of the files of ``dictionary`` in the layout of version 6.
 
     Raises:
         DictionaryError: SAELens has no such dictionary.
-        DiskError: the disk is full or read-only.
     """
     from safetensors.torch import save
 
@@ -138,9 +136,8 @@ def write(dictionary: Dictionary, folder: Path) -> None:
     if "transcoder" in kind:
         values["d_out"] = config.d_out
         values["metadata"]["hook_name_out"] = config.hook_out
-    files.write_bytes(folder / CONFIG, json.dumps(values, indent=1).encode())
     contiguous = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
-    files.write_bytes(folder / WEIGHTS, save(contiguous))
+    return {CONFIG: json.dumps(values, indent=1).encode(), WEIGHTS: save(contiguous)}
 
 
 def _written_as(dictionary: Dictionary) -> str:

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engine import files
 from engine.dictionaries.errors import DictionaryError
 from engine.dictionaries.form import Dictionary, DictionaryConfig
 from engine.dictionaries.formats.found import Found, Parts, hook_points, transcodes
@@ -64,12 +63,11 @@ def read(file: Path) -> Found:
     return Found(Dictionary(neutral, **parts.tensors()), name, "sparsify", facts)
 
 
-def write(dictionary: Dictionary, folder: Path) -> None:
-    """Write ``dictionary`` into ``folder``, which becomes that of one hook point.
+def files_of(dictionary: Dictionary) -> dict[str, bytes]:
+    """Content by name of the files of ``dictionary``, for the folder of one hook point.
 
     Raises:
         DictionaryError: sparsify has no such dictionary.
-        DiskError: the disk is full or read-only.
     """
     from safetensors.torch import save
 
@@ -101,8 +99,7 @@ def write(dictionary: Dictionary, folder: Path) -> None:
         "d_in": config.d_in,
     }
     contiguous = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
-    files.write_bytes(folder / CONFIG, json.dumps(values, indent=1).encode())
-    files.write_bytes(folder / WEIGHTS, save(contiguous))
+    return {CONFIG: json.dumps(values, indent=1).encode(), WEIGHTS: save(contiguous)}
 
 
 def _model(run: Path) -> str:

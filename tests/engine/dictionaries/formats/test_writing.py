@@ -93,11 +93,10 @@ REFUSED = {
 def test_written_and_read_back_it_computes_the_same_or_is_refused(tmp_path, format, name):
     one, x, place = EVERYTHING[name], inputs(), tmp_path / "place"
     folder = place / "layers.3"
-    place.mkdir()
     if (format, name) in REFUSED:
         with pytest.raises(DictionaryError, match=REFUSED[format, name]):
             write(one, folder, format)
-        assert list(place.iterdir()) == []
+        assert not place.exists()
         return
     write(one, folder, format)
     (found,) = open_dictionary(folder)
