@@ -57,13 +57,19 @@ def downloaded(reference: Reference, run: Run | None = None) -> Path:
 def _snapshot(reference: Reference) -> Path | None:
     """The folder, or file, in the hub's cache, where it is one dictionary that is there already."""
     place = hub_folder(reference.value)
+    commits: list[str] = []
     with contextlib.suppress(OSError):
-        commit = (place / "refs" / "main").read_text("utf-8").strip()
-        for snapshot in [place / "snapshots" / commit, *sorted((place / "snapshots").iterdir())]:
-            found = held(snapshot / reference.folder)
+        commits.append((place / "refs" / "main").read_text("utf-8").strip())
+    with contextlib.suppress(OSError):
+        newest_first = sorted((place / "snapshots").iterdir(), key=lambda folder: -folder.stat().st_mtime)
+        commits += [folder.name for folder in newest_first]
+    for commit in commits:
+        wanted = place / "snapshots" / commit / reference.folder
+        with contextlib.suppress(OSError, DictionaryError):
+            found = held(wanted)
             # Of several, some may not have been fetched; only the hub knows.
-            wanted = snapshot / reference.folder
-            if reference.folder and len(found) == 1 and wanted in (found[0].file, found[0].file.parent):
+            alone = len(found) == 1 and (wanted == found[0].file or found[0].format != "circuit-tracer")
+            if reference.folder and alone and wanted in (found[0].file, found[0].file.parent):
                 return wanted
     return None
 

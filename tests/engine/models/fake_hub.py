@@ -34,8 +34,8 @@ def serving(folder: Path, name: str, *, gated: bool = False) -> Iterator[tuple[s
                 self._send(403, b"{}", {"X-Error-Code": "GatedRepo"}, body)
             elif path.startswith(f"/api/models/{name}"):
                 self._send(200, json.dumps(self._info()).encode(), {"Content-Type": "application/json"}, body)
-            elif path.startswith(f"/{name}/resolve/") and (folder / path.rpartition("/")[2]).is_file():
-                content = (folder / path.rpartition("/")[2]).read_bytes()
+            elif path.startswith(f"/{name}/resolve/") and (folder / path.split("/", 5)[5]).is_file():
+                content = (folder / path.split("/", 5)[5]).read_bytes()
                 etag = hashlib.sha256(content).hexdigest()
                 self._send(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}, body)
             else:
@@ -43,8 +43,9 @@ def serving(folder: Path, name: str, *, gated: bool = False) -> Iterator[tuple[s
 
         def _info(self) -> dict[str, Any]:
             files = [
-                {"rfilename": file.name, "size": file.stat().st_size, "blobId": "0" * 40}
-                for file in sorted(folder.iterdir())
+                {"rfilename": file.relative_to(folder).as_posix(), "size": file.stat().st_size, "blobId": "0" * 40}
+                for file in sorted(folder.rglob("*"))
+                if file.is_file()
             ]
             return {"id": name, "modelId": name, "sha": COMMIT, "siblings": files, "private": False, "tags": []}
 

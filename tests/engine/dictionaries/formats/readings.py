@@ -7,6 +7,9 @@ import json
 import torch
 from safetensors.torch import save_file
 
+from engine.dictionaries.formats import open_dictionary
+from engine.errors import SuperscopeError
+
 D, F = 6, 20
 
 
@@ -45,3 +48,16 @@ def put(folder, config, tensors, *, config_name="cfg.json", weights_name):
     (folder / config_name).write_text(json.dumps(config))
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / weights_name)
     return folder
+
+
+def each(references, run):
+    """For a process of its own: what each reference opens as, or the sentence that refuses it."""
+    answers = []
+    for reference in references:
+        try:
+            found = open_dictionary(reference, run=run)
+        except SuperscopeError as problem:
+            answers.append(str(problem))
+        else:
+            answers.append([[one.name, one.format, one.dictionary.config.width] for one in found])
+    return answers
