@@ -131,7 +131,7 @@ class TrainDictionary(Parameters):
             description="Weight of the sparsity penalty or of JumpReLU's L0 loss, after its warm-up",
             json_schema_extra=_extra("Sparsity", architecture=(*PENALISED, "jumprelu")),
         ),
-    ] = 1.0
+    ] = 2.0
     penalty_p: Annotated[
         float,
         Field(
