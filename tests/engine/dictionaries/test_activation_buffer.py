@@ -52,7 +52,7 @@ def test_a_text_that_fits_is_captured_once_and_passed_over_in_new_permutations(c
     numbers = together(draw(one, 3 * TOTAL // 8 + 1))
     passes = [numbers[start : start + TOTAL] for start in (0, TOTAL, 2 * TOTAL)]
     assert [sorted(single) for single in passes] == [list(range(TOTAL))] * 3
-    assert passes[0] != passes[1]
+    assert len({tuple(single) for single in passes}) == 3
     assert sorted(one._source.captured) == np.flatnonzero(COUNTS).tolist()
     assert one.resident
     assert one.capacity == TOTAL
@@ -131,6 +131,15 @@ def test_chunks_are_the_same_contexts_in_every_pass_and_for_every_run():
     every = {tuple(chunk) for chunk in small._source.calls}
     assert len(every) == len(small._chunks) < len(small._source.calls)
     assert {tuple(chunk) for chunk in again._source.calls} == every
+
+
+def test_chunks_come_in_another_order_in_each_pass():
+    one = numbered(40)
+    draw(one, 70)
+    number = len(one._chunks)
+    passes = [one._source.calls[start : start + number] for start in (0, number, 2 * number)]
+    assert [sorted(single) for single in passes] == [sorted(passes[0])] * 3
+    assert passes[0] != passes[1] != passes[2]
 
 
 def test_training_begins_with_a_part_and_the_rest_comes_in_two_for_one():

@@ -114,15 +114,18 @@ def test_a_forgotten_one_ends_by_itself():
 
 
 def test_it_computes_with_the_callers_threads():
-    reader = Reader()
+    """A new thread would take the number that any thread of the process has set last."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    reader = Reader()
     try:
-        ahead = Ahead(reader, range(1), depth=1)
         torch.set_num_threads(1)
-        with ahead:
+        other = threading.Thread(target=lambda: (torch.get_num_threads(), torch.set_num_threads(2)))
+        other.start()
+        other.join()
+        assert torch.get_num_threads() == 1
+        with Ahead(reader, range(1), depth=1) as ahead:
             ahead.take()
-        assert reader.threads == 2
+        assert reader.threads == 1
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
