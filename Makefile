@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 MODELS := build/test-models
 
-.PHONY: run test test-slow lint bench demo screenshots prepare-test clean help
+.PHONY: run test test-slow lint bench bench-peers demo screenshots prepare-test clean help
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -33,6 +33,9 @@ lint:  ## ruff, mypy --strict on engine, import contracts
 
 bench: prepare-test  ## the figures to reach, as ratios within one run
 	$(PY) -m tests.benchmarks
+
+bench-peers: prepare-test  ## speed against other libraries, which get an environment of their own in build/peers
+	$(PY) -m tests.benchmarks.peers
 
 demo:  ## train the demo model again and rebuild the demo session
 	@packaging/bootstrap.sh run

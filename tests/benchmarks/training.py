@@ -1,4 +1,4 @@
-"""TopK training against a plain dense autograd loop: same weights, same activations, same clip, schedule and Adam.
+"""Training against a plain dense autograd loop: same weights, same activations, same clip, schedule and Adam.
 
 Steps are timed in turns, after two of each that are not counted. Then 300 steps of both from the same
 start show how far the loss curves are apart (goal: within 0.5 %).
@@ -10,40 +10,50 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from engine.dictionaries.architectures import make
-from engine.dictionaries.choices import Choices
 from engine.dictionaries.trainer import Plan, Trainer
-from engine.dictionaries.weights import Moments
-from tests.engine.dictionaries.dense import DenseTrainer
+from tests.benchmarks.peers.cases import CASES, Case, start
+from tests.benchmarks.peers.library_superscope import prepared
+from tests.engine.dictionaries.dense import dense_loss
 
-K = 32
-CASES = ((576, 9_216, 4_096), (576, 9_216, 1_024), (768, 12_288, 1_024))  # d, width, batch
-AGREEMENT = (576, 2_304, 1_024)
+AGREEMENT = {"d": 576, "width": 2_304, "batch": 1_024}
 STEPS = 300
+NEVER = 10**12
 
 
-def activations(d: int, count: int, generator: torch.Generator) -> Tensor:
-    """Sums of about 20 of 4·d random directions with exponential sizes, plus a little noise: (count, d)."""
-    atoms = torch.nn.functional.normalize(torch.randn(4 * d, d, generator=generator), dim=1)
-    active = torch.rand(count, 4 * d, generator=generator) < 20 / (4 * d)
-    size = -torch.log1p(-torch.rand(count, 4 * d, generator=generator))
-    return (active * size) @ atoms + 0.05 * torch.randn(count, d, generator=generator)
+class DenseLoop:
+    """What `Trainer` does, written down plainly: every product dense, gradients by autograd, unit atoms."""
 
+    def __init__(self, trainer: Trainer) -> None:
+        self.weights = {name: tensor.clone().requires_grad_() for name, tensor in trainer.weights.tensors().items()}
+        self._architecture, self._plan, self._done = trainer.architecture, trainer.plan, 0
+        rates = self._architecture.rates()
+        groups = [{"params": [leaf], "rate": rates.get(name, 1.0)} for name, leaf in self.weights.items()]
+        self._adam = torch.optim.Adam(groups, eps=6.25e-10)
 
-def trainers(d: int, width: int, x: Tensor, steps: int) -> tuple[Trainer, DenseTrainer]:
-    """Ours and the dense loop, with equal weights of their own."""
-    mean = x.mean(dim=0)
-    variance = float((x - mean).square().sum(dim=1).mean())
-    plan = Plan.usual(steps, 1e-3, dead_after=10**12)
-    chosen = Choices("topk", width, K)
-    architecture = make(chosen, Moments(mean, mean, variance))
-    weights = architecture.initial(d, d, torch.Generator().manual_seed(1))
-    leaves = {name: tensor.clone().requires_grad_() for name, tensor in weights.tensors().items()}
-    return Trainer(weights, architecture, plan), DenseTrainer(leaves, chosen, variance, plan)
+    def step(self, x: Tensor) -> float:
+        """The loss of one step on ``x``."""
+        choices, variance = self._architecture.choices, self._architecture.moments.variance
+        loss = dense_loss(choices, self.weights, x, variance, progress=self._done / self._plan.steps)
+        loss.backward()
+        rows = self.weights["decoder"]
+        with torch.no_grad():
+            rows.grad -= (rows.grad * rows).sum(dim=1, keepdim=True) * rows
+        torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self._plan.clip)
+        for group in self._adam.param_groups:
+            group["lr"] = self._plan.lr_at(self._done) * group["rate"]
+        self._adam.step()
+        self._adam.zero_grad()
+        with torch.no_grad():
+            rows /= rows.norm(dim=1, keepdim=True)
+            if "threshold" in self.weights:
+                self.weights["threshold"].clamp_(min=0)
+        self._done += 1
+        return float(loss.detach())
 
 
 def seconds(step: Callable[[Tensor], object], x: Tensor) -> float:
@@ -53,46 +63,45 @@ def seconds(step: Callable[[Tensor], object], x: Tensor) -> float:
     return time.perf_counter() - began
 
 
-def race(d: int, width: int, batch: int, pairs: int) -> None:
+def race(case: Case, pairs: int) -> None:
     """Print activations per second of both, and their ratio."""
-    generator = torch.Generator().manual_seed(0)
-    x = activations(d, 2 * batch, generator)
-    ours, dense = trainers(d, width, x, 10**6)
+    begin = start(case)
+    ours = prepared(case, begin, Plan(10**6, 1e-4, 1, 0, NEVER))
+    dense = DenseLoop(ours)
     times: dict[str, list[float]] = {"ours": [], "dense": []}
     for number in range(pairs + 2):
-        part = x[:batch] if number % 2 else x[batch:]
-        order = [("ours", ours.step), ("dense", dense.step)]
+        part = begin.x.split(case.batch)[number % 2]
+        order: list[tuple[str, Callable[[Tensor], object]]] = [("ours", ours.step), ("dense", dense.step)]
         for name, step in order if number % 2 else reversed(order):
             spent = seconds(step, part)
             if number >= 2:
                 times[name].append(spent)
     ratios = [slow / fast for slow, fast in zip(times["dense"], times["ours"], strict=True)]
-    fast, slow = (batch / statistics.median(times[name]) for name in ("ours", "dense"))
-    product = 2 * batch * d * width
-    reached = product / statistics.median(times["ours"]) / 1e9
+    fast, slow = (case.batch / statistics.median(times[name]) for name in ("ours", "dense"))
+    reached = 2 * case.batch * case.d * case.width / statistics.median(times["ours"]) / 1e9
     print(
-        f"d={d} width={width} batch={batch}: {fast:,.0f} activations/s against {slow:,.0f}; "
+        f"{case.name}: {fast:,.0f} activations/s against {slow:,.0f}; "
         f"{statistics.median(ratios):.2f} × ({min(ratios):.2f}–{max(ratios):.2f}, n={pairs}); "
         f"the encoder product alone at {reached:.0f} GFLOP/s of the whole step",
         flush=True,
     )
 
 
-def agree() -> None:
-    """Print how far the two loss curves come apart over `STEPS` steps."""
-    d, width, batch = AGREEMENT
-    generator = torch.Generator().manual_seed(2)
-    x = activations(d, 16 * batch, generator)
-    ours, dense = trainers(d, width, x, STEPS)
+def agree(case: Case) -> str:
+    """How far the two loss curves of an architecture come apart over `STEPS` steps."""
+    small = replace(case, **AGREEMENT)
+    begin = start(small, batches=16)
+    ours = prepared(small, begin, Plan.usual(STEPS, 1e-3, NEVER))
+    dense = DenseLoop(ours)
     apart = []
     for number in range(STEPS):
-        part = x[(number % 16) * batch :][:batch]
+        part = begin.x.split(small.batch)[number % 16]
         found, expected = ours.step(part).loss, dense.step(part)
         apart.append(abs(found / expected - 1))
     verdict = "reached" if max(apart) <= 0.005 else "MISSED"
-    print(
-        f"Loss over {STEPS} steps, d={d} width={width} batch={batch}: at most {max(apart):.2%} apart (median "
-        f"{statistics.median(apart):.1e}), ending at {found:.4f} and {expected:.4f}; goal 0.5 % {verdict}"
+    return (
+        f"{small.name}: loss over {STEPS} steps at most {max(apart):.2%} apart (median {statistics.median(apart):.1e}), "
+        f"ending at {found:.4f} and {expected:.4f}; goal 0.5 % {verdict}"
     )
 
 
@@ -103,10 +112,11 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    print(f"TopK, k={K}, float32, {asked.threads} threads")
-    for d, width, batch in CASES:
-        race(d, width, batch, asked.pairs)
-    agree()
+    print(f"float32, {asked.threads} threads")
+    for case in CASES:
+        race(case, asked.pairs)
+    for architecture in {case.architecture: case for case in CASES}.values():
+        print(agree(architecture), flush=True)
     return 0
 
 

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 HOME = Path(__file__).parents[3] / "build" / "peers"
+PEERS = ("sae-lens", "dictionary-learning", "eai-sparsify")
 STAMP = ".installed"
 REQUIREMENTS = (
     f"torch=={version('torch').split('+')[0]}",  # ours: the libraries differ, the matrix routines do not
