@@ -193,6 +193,10 @@ class Workbench(QObject):
         """End a run at its next batch; what it has kept stays, and it can be resumed."""
         self._send(self._messages.Stop(run))
 
+    def act(self, run: str, action: str, values: dict[str, Any]) -> None:
+        """Ask a running or paused run to do an action that its experiment declares, between two batches."""
+        self._send(self._messages.Act(run, action, values))
+
     def move(self, run: str, place: int) -> None:
         """Put a queued run at ``place`` (0 is next)."""
         self._send(self._messages.Move(run, place))

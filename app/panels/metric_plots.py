@@ -1,4 +1,4 @@
-"""Live metric plots: the main one large, the rest as small multiples with the same x axis.
+"""Live metric plots: a few with the main one large, many as small multiples, all with the same x axis.
 
 What is plotted where (`plots_of`) is plain data and tested without a window.
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PySide6.QtWidgets import QWidget
 
 from app.panels.parts import ResponsiveGrid
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 LARGE = 280  # pixels: height of the main plot
 SMALL = 210
 LEAST = 260  # width below which small plots share a row no longer
+MANY = 4  # plots from which on none is large, so that the first four are seen without scrolling
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class MetricPlots(ResponsiveGrid):
         self._views: dict[tuple[str, ...], Any] = {}
         self._runs: list[tuple[str, str]] = []
         self._declared: Mapping[str, Mapping[str, Any]] = {}
+        self._curved: set[tuple[str, str]] = set()
 
     def set_runs(self, runs: list[tuple[str, str]], declared: Mapping[str, Mapping[str, Any]]) -> None:
         """Show these runs ``(id, name in the legend)`` with metrics as the catalogue declares them."""
@@ -95,12 +98,7 @@ class MetricPlots(ResponsiveGrid):
         """Bring all plots up to date with what was measured."""
         # A metric with a single value (measured once, at the end) is a number in the lines around, not a curve.
         logged = sorted(
-            {
-                name
-                for run, _ in self._runs
-                for name in self.workbench.metric_names(run)
-                if len(self.workbench.metric(run, name)) > 1
-            }
+            {name for run, _ in self._runs for name in self.workbench.metric_names(run) if self._is_curve(run, name)}
         )
         plots = plots_of(self._declared, logged, grouped=len(self._runs) == 1)
         for plot in plots:
@@ -108,7 +106,7 @@ class MetricPlots(ResponsiveGrid):
             if view is None:
                 view = self._views[plot.names] = self._make()
             view.set_metric(plot.title, plot.unit, plot.definition, plot.scale, self._curves(plot), step=plot.step)
-        shown = [(self._views[plot.names], index == 0) for index, plot in enumerate(plots)]
+        shown = [(self._views[plot.names], index == 0 and len(plots) < MANY) for index, plot in enumerate(plots)]
         for tile, wide in shown:
             tile.setFixedHeight(LARGE if wide else SMALL)
         self.set_tiles(shown)
@@ -116,6 +114,14 @@ class MetricPlots(ResponsiveGrid):
     @property
     def count(self) -> int:
         return len(self.tiles)
+
+    def _is_curve(self, run: str, name: str) -> bool:
+        """Whether a metric has two values to draw a line between, and not only undefined ones."""
+        if (run, name) not in self._curved:
+            rows = self.workbench.metric(run, name)
+            if int(np.isfinite(rows[:, 1]).sum()) > 1:
+                self._curved.add((run, name))
+        return (run, name) in self._curved
 
     def _make(self) -> Any:
         from app.views.lines import CurvesView  # late: pyqtgraph is not paid for before the first plot

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QLineEdit, QMenu, QVB
 
 from app.icons import state_icon
 from app.panels.parts import button, label
+from app.panels.run_actions import LATEST, RunActions, done_words
 from app.panels.words import STATE_WORDS, changed_parameters, clock, defaults_of, duration, progress_line
 from app.theme import XS, M, S, heading, set_role
 from engine.runs import snippets
@@ -72,6 +73,9 @@ class RunHeader(QFrame):
         self._parameters = label(role="muted")
         self._progress = label()
         self._progress.setAccessibleName("Progress")
+        self.actions = RunActions(run, workbench)
+        self.done = label(role="muted")
+        self.done.setAccessibleName("Done by hand")
         self._buttons = {
             "pause": button("Pause", lambda: workbench.pause(run), tip="Wait at the next batch"),
             "go_on": button("Continue", lambda: workbench.go_on(run), tip="Go on from where it waits"),
@@ -98,8 +102,9 @@ class RunHeader(QFrame):
         facts = QHBoxLayout()
         facts.setSpacing(M)
         facts.addWidget(self._state)
-        facts.addWidget(self._times)
-        facts.addStretch(1)
+        self._times.setMinimumWidth(1)  # gives way to the buttons where the page is narrow
+        facts.addWidget(self._times, 1)
+        facts.addWidget(self.actions)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.setSpacing(XS)
@@ -107,6 +112,7 @@ class RunHeader(QFrame):
         whole.addLayout(facts)
         whole.addWidget(self._parameters)
         whole.addWidget(self._progress)
+        whole.addWidget(self.done)
 
     # ---- showing
 
@@ -124,6 +130,7 @@ class RunHeader(QFrame):
         self._parameters.setToolTip("\n".join(f"{name} = {value}" for name, value in record.parameters.items()))
         self.refresh_progress()
         self._show_times()
+        self._show_done(record, described)
         self._show_buttons(record, described)
         if record.state in ("running", "paused") and self.isVisible():
             self._ticker.start()
@@ -149,6 +156,14 @@ class RunHeader(QFrame):
     def _show_times(self) -> None:
         record = self.workbench.record(self.run)
         self._times.setText(times_of(record))
+
+    def _show_done(self, record: RunRecord, described: dict[str, Any]) -> None:
+        done = done_words(record.facts.get("actions", []), described.get("actions", {}))
+        before = [f"{len(done) - LATEST} before"] * (len(done) > LATEST)
+        self.done.setText(" · ".join([*done[-LATEST:][::-1], *before]))
+        self.done.setToolTip("\n".join(done))
+        self.done.setVisible(bool(done))
+        self.actions.refresh(record, described.get("actions", {}))
 
     def _show_buttons(self, record: RunRecord, described: dict[str, Any]) -> None:
         ended = record.state in ENDED

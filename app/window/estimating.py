@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 REST = 500  # ms after the last change before the engine is asked
 PANEL = "form-estimate"
-NAME = "estimate"  # of the table whose note is the sentence
+NAME = "estimate"  # of the table whose note is the sentence, where no fact "sentence" has it
 
 
 class Estimator(QTimer):
@@ -70,5 +70,6 @@ class Estimator(QTimer):
             self.said.emit(answer.error, "warning")
             return
         figure = answer.figures.get(NAME)
-        sentence = figure.note if figure is not None else str(answer.facts.get(NAME, ""))
-        self.said.emit(f"First of {self._runs} runs: {sentence}" if self._runs > 1 and sentence else sentence, "muted")
+        sentence = str(answer.facts.get("sentence") or (figure.note if figure is not None else ""))
+        level = "muted" if answer.facts.get("fits", True) else "warning"
+        self.said.emit(f"First of {self._runs} runs: {sentence}" if self._runs > 1 and sentence else sentence, level)

@@ -93,7 +93,8 @@ class Experiment:
     ``lane`` is "job" (queued, recorded) or "look" (answers a panel at once, recorded only when kept).
     ``resumable`` experiments write checkpoints and continue from the last one. ``actions`` are what a person
     may do while it runs; the function asks `Run.actions` for them. ``estimate`` names a look that takes the
-    same parameters and shows a table "estimate" whose note says what the run will need.
+    same parameters and says what the run will need: a fact "sentence", and a fact "fits" that is false where
+    it would not; or else a table "estimate" with the sentence as its note.
     """
 
     name: str

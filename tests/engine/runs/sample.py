@@ -100,6 +100,27 @@ def needing(p: Needing, run: Run) -> None:
     run.show("estimate", Table(title="", note=f"About {p.steps} s.", axes=(axis,), columns=(np.array(["time"]),)))
 
 
+ACTIONS = {
+    "push": Action("Push…", "Moves the walker along x", ActionValue("Push", "m", 0.5, 10, metric="x")),
+    "turn": Action("Turn round", "Takes it to the other side"),
+}
+
+
+class Strolling(Parameters):
+    """No parameters."""
+
+
+@experiment("sample-strolling", title="Strolling", area="Samples", actions=ACTIONS)
+def stroll(p: Strolling, run: Run) -> None:
+    """Stands at a place, from which it can be pushed, until it is stopped."""
+    place = 0.0
+    for step in run.track(endless(), unit="steps"):
+        for action in run.actions(step):
+            place = -place if action.name == "turn" else place + action.values["value"]
+        run.log(step, x=place)
+        time.sleep(0.01)
+
+
 class Walk(Parameters):
     steps: Steps = 40
     every: int = Field(7, ge=1, le=1000, description="Steps between checkpoints")
@@ -114,10 +135,7 @@ class Walk(Parameters):
     title="Random walk",
     area="Samples",
     resumable=True,
-    actions={
-        "push": Action("Push…", "Moves the walker along x", ActionValue("Push", "m", 0.5, 10, metric="x")),
-        "turn": Action("Turn round", "Takes it to the other side"),
-    },
+    actions=ACTIONS,
 )
 def walk(p: Walk, run: Run) -> None:
     """A random walk that can be resumed exactly: position, generator and step are in its checkpoints."""
