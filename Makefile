@@ -36,6 +36,7 @@ bench: prepare-test  ## the figures to reach, as ratios within one run
 
 bench-peers: prepare-test  ## speed against other libraries, which get an environment of their own in build/peers
 	$(PY) -m tests.benchmarks.peers
+	$(PY) -m tests.benchmarks.peers.formats
 
 demo:  ## train the demo model again and rebuild the demo session
 	@packaging/bootstrap.sh run

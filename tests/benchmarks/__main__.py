@@ -19,7 +19,7 @@ import psutil
 def main(names: list[str]) -> int:
     """Run the benchmarks called ``names``, or all; the number of those that broke."""
     here = Path(__file__).parent
-    found = [module.name for module in pkgutil.iter_modules([str(here)]) if not module.name.startswith("_")]
+    found = [module.name for module in pkgutil.iter_modules([str(here)]) if not module.ispkg and module.name[0] != "_"]
     unknown = sorted(set(names) - set(found))
     if unknown:
         print(f"There is no benchmark called {unknown[0]}; there are: {', '.join(found)}.", file=sys.stderr)
