@@ -196,6 +196,12 @@ def test_a_batch_may_exceed_the_text():
     assert np.bincount(numbers).min() == 2
 
 
+def test_each_pass_is_a_permutation_of_its_own():
+    passes = draw(numbered(10 * TOTAL, batch=TOTAL), 4, size=TOTAL)
+    assert [sorted(single) for single in passes] == [list(range(TOTAL))] * 4
+    assert len({tuple(single) for single in passes}) == 4
+
+
 def test_contexts_that_are_held_out_are_never_captured():
     one = numbered(10 * TOTAL, without=[0, 4, 23])
     draw(one, 60)
