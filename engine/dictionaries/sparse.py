@@ -6,6 +6,7 @@ of few rows of a table, which is what `torch.nn.functional.embedding_bag` comput
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from engine.dictionaries.search import above, product, topk
 
 __all__ = ["SLAB", "ByLatent", "Encoder", "Latents", "decode", "product", "slopes", "squared_sum", "sum_rows", "topk"]
 
-SLAB = 1 << 22  # pre-activations held at once: 16 MB, so that they are searched while they lie in the cache
+SLAB = 3 << 20  # pre-activations held at once: 12 MB, so that they are searched while they lie in the cache
 LARGE_SLAB = 1 << 26  # the same on an accelerator
 MARGIN = 0.05  # how far below the last border of `Encoder.batchtopk` the next one is looked for
 
@@ -154,10 +155,11 @@ class Encoder:
         return max(border * (1 - margin), 0.0)
 
     def _slabs(self, x: Tensor, encoder: Tensor, bias: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Pre-activations (rows, F) of some rows at a time."""
+        """Pre-activations (rows, F) of some rows at a time, all slabs of about the same size."""
         entries = self._entries or (SLAB if x.device.type == "cpu" else LARGE_SLAB)
-        rows = max(64, entries // len(encoder))
-        for start in range(0, len(x), rows):
+        slabs = math.ceil(len(x) / max(64, entries // len(encoder)))
+        rows = math.ceil(len(x) / max(slabs, 1))
+        for start in range(0, len(x), max(rows, 1)):
             yield slice(start, start + rows), product(x[start : start + rows], encoder, bias)
 
 
