@@ -263,7 +263,7 @@ def read(attributes: Mapping[str, Any], arrays: Mapping[str, Array]) -> Dictiona
 
 
 def _check_config(config: DictionaryConfig) -> None:
-    if config.activation not in ACTIVATIONS:
+    if not isinstance(config.activation, str) or config.activation not in ACTIVATIONS:
         raise DictionaryError(
             f"The dictionary's activation is “{config.activation}”, which this version cannot compute; "
             f"it knows {', '.join(ACTIVATIONS)}."
@@ -274,11 +274,17 @@ def _check_config(config: DictionaryConfig) -> None:
             "it knows none, layer_norm and constant_norm."
         )
     for name in ("d_in", "d_out", "width"):
-        if getattr(config, name) < 1:
+        if not _is_whole(getattr(config, name)) or getattr(config, name) < 1:
             raise DictionaryError(f"The dictionary's {name} is {getattr(config, name)}, but it must be at least 1.")
+    if config.k is not None and not _is_whole(config.k):
+        raise DictionaryError(f"The dictionary has k = {config.k}, but k must be a whole number.")
     if config.k is not None and not 1 <= config.k <= config.width:
         raise DictionaryError(f"The dictionary has k = {config.k}, but k must lie between 1 and {config.width}.")
     if config.centre and config.d_in != config.d_out:
         raise DictionaryError(
             f"The dictionary takes b_dec from its input, but it reads {config.d_in} numbers and writes {config.d_out}."
         )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -70,7 +70,7 @@ def read(file: Path) -> Found:
         raise DictionaryError(
             f"{config_file} has apply_b_dec_to_input = true, which makes no sense for a transcoder; set it to false."
         )
-    normalisation = config.get("normalize_activations") or "none"
+    normalisation = words(config, "normalize_activations") or "none"
     if normalisation not in NORMALISE:
         raise unknown("normalize_activations", normalisation, NORMALISE, config_file)
     if transcoder and NORMALISE[normalisation] != "none":
@@ -225,7 +225,7 @@ def _finetuned(parts: Parts, tensors: StoredTensors, width: int, config: Mapping
 
 def _unnormalised(parts: Parts, config: Mapping[str, Any], file: Path, centre: bool, facts: dict[str, Any]) -> Parts:
     """For raw activations, with what a checkpoint keeps beside its weights folded in, in SAELens' own order."""
-    normalisation = config.get("normalize_activations") or "none"
+    normalisation = words(config, "normalize_activations") or "none"
     rescaled = bool(config.get("rescale_acts_by_decoder_norm"))
     scaler = file.with_name("activation_scaler.json")
     scale = read_json(scaler).get("scaling_factor") if scaler.is_file() else None

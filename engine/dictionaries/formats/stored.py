@@ -71,7 +71,9 @@ class StoredTensors:
         try:
             # A copy: the file may be mapped, and must not be held or written to by what is done with the tensor.
             tensor = self._load(name).to(torch.float32, copy=True).contiguous()
-        except (ValueError, TypeError, RuntimeError, OSError, EOFError, zipfile.BadZipFile) as problem:
+        except DictionaryError:
+            raise
+        except Exception as problem:  # each reader has errors of its own for a damaged file
             raise damaged(self.file, problem) from problem
         if not bool(torch.isfinite(tensor.sum())) and (odd := int((~torch.isfinite(tensor)).sum())):
             raise DictionaryError(
@@ -150,7 +152,9 @@ def read_npz(file: Path) -> StoredTensors:
                     raise DictionaryError(f"{file} holds pickled objects, which can run code, so it is not opened.")
                 name = member.removesuffix(".npy")
                 shapes[name], dtypes[name] = tuple(shape), str(dtype)
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as problem:
+    except DictionaryError:
+        raise
+    except Exception as problem:  # what a damaged archive raises is anything that zlib, zipfile and numpy raise
         raise damaged(file, problem) from problem
 
     def load(name: str) -> Tensor:
@@ -170,22 +174,26 @@ def read_pt(file: Path) -> StoredTensors:
         f"{file} would run code when it is read, so it is not opened; save its state dict alone, "
         "or convert it to safetensors."
     )
-    if not zipfile.is_zipfile(file):
+    try:
+        archived = zipfile.is_zipfile(file)
         with open(file, "rb") as start:
-            # What torch.save writes since 2020 is an archive; other pickles could do anything.
-            raise hostile if start.read(2)[:1] == b"\x80" else damaged(file, "it is no PyTorch archive")
+            pickled = start.read(1) == b"\x80"
+    except (OSError, zipfile.BadZipFile) as problem:
+        raise damaged(file, problem) from problem
+    if not archived:  # what torch.save writes since 2020 is an archive; other pickles could do anything
+        raise hostile if pickled else damaged(file, "it is no PyTorch archive")
     try:
         content: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         raise hostile from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as problem:
+    except Exception as problem:  # a damaged pickle raises whatever its instructions come to
         raise damaged(file, problem) from problem
     if isinstance(content, dict) and isinstance(content.get("ae"), dict) and "step" in content:
         raise DictionaryError(
             f"{file} is a backup of unfinished training and not a dictionary: it was written before the activations' "
             "scale was put back; finish the training, or open one of its checkpoints."
         )
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(_is_plain(value) for value in content.values()):
         raise DictionaryError(f"{file} does not hold tensors by name; save the dictionary's state dict.")
     tensors: dict[str, Tensor] = {str(name): value for name, value in content.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -241,6 +249,17 @@ def unknown(
     """The error for an architecture, activation or class that is not known here."""
     return DictionaryError(
         f"{file} has the {what} “{value}”, which Superscope cannot compute; it knows {', '.join(known)}."
+    )
+
+
+def _is_plain(value: object) -> bool:
+    """A dense tensor of real numbers."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not value.is_quantized
+        and not value.is_complex()
+        and not value.is_meta
     )
 
 

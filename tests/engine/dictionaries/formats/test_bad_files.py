@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import pickle
+import random
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from engine.models.errors import ModelError
 from tests.engine.dictionaries.formats import test_dictionary_learning, test_gemma_scope, test_saelens
 from tests.engine.dictionaries.formats.readings import D, F, put
 
+CORRUPTIONS = 40  # of each file
 ran = []
 
 
@@ -77,6 +80,29 @@ def test_files_that_are_cut_short_say_so(tmp_path, keep):
         content = file.read_bytes()
         file.write_bytes(content[: int(len(content) * keep)])
         refused(file.parent, "is cut short or damaged")
+
+
+def test_whatever_is_wrong_with_a_file_one_sentence_says_so(tmp_path):
+    """Bytes changed at random: it opens, or is refused, and nothing else happens."""
+    places = [
+        saelens(tmp_path / "sae"),
+        test_gemma_scope.put_npz(tmp_path / "layer_1", test_gemma_scope.weights()),
+        test_dictionary_learning.put(tmp_path / "trainer_0", "AutoEncoder", test_dictionary_learning.linear("bias")),
+    ]
+    chance = random.Random(0)
+    for place in places:
+        for file in place.iterdir():
+            content = file.read_bytes()
+            for _ in range(CORRUPTIONS):
+                broken = bytearray(content)
+                for _ in range(chance.choice((1, 4, 40))):
+                    # Headers and tables stand at the ends.
+                    at = chance.choice((chance.randrange(len(broken)), chance.randrange(min(400, len(broken)))))
+                    broken[chance.choice((at, -1 - at))] = chance.randrange(256)
+                file.write_bytes(broken)
+                with contextlib.suppress(DictionaryError, ModelError):
+                    open_dictionary(place)
+            file.write_bytes(content)
 
 
 def test_configs_that_are_missing_or_no_objects_say_so(tmp_path):
