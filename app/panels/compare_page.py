@@ -8,7 +8,7 @@ from PySide6.QtCore import QTimer
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
-from app.panels.comparing import Ends, difference_table, final_table, legend_names
+from app.panels.comparing import Ends, difference_table, differing, final_table, legend_names, sweep_of
 from app.panels.metric_plots import MetricPlots
 from app.panels.panel import Page
 from app.panels.parts import Notice, label, title_label
@@ -53,7 +53,9 @@ class ComparePage(Page):
         self.refresh()
 
     def title(self) -> str:
-        return f"Compare {len(self._records())} runs"
+        records = self._records()
+        names = differing(records) if sweep_of(records) else []
+        return f"Sweep over {' and '.join(names)}" if names else f"Compare {len(records)} runs"
 
     def closing(self) -> None:
         self._rest.stop()

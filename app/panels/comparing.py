@@ -37,14 +37,21 @@ def differing(records: Sequence[RunRecord]) -> list[str]:
     ]
 
 
+def sweep_of(records: Sequence[RunRecord]) -> str:
+    """The sweep that all these runs belong to; "" where there is none."""
+    sweeps = {record.sweep for record in records}
+    return sweeps.pop() if len(sweeps) == 1 else ""
+
+
 def legend_names(records: Sequence[RunRecord], titles: Sequence[str]) -> list[str]:
     """What the runs are called in a legend: by the one or two parameters that tell them apart, else by title.
 
-    Titles that are not unique get the run's id.
+    The runs of one sweep are told apart by what it goes over, however many parameters that are. Titles
+    that are not unique get the run's id.
     """
     names = differing(records)
     one_kind = len({record.experiment for record in records}) == 1
-    if one_kind and 1 <= len(names) <= 2 and len(records) > 1:
+    if one_kind and (1 <= len(names) <= 2 or sweep_of(records)) and len(records) > 1:
         called = [
             ", ".join(f"{name} {value_text(record.parameters.get(name, ABSENT))}" for name in names)
             for record in records

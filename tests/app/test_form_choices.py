@@ -211,6 +211,7 @@ def test_a_sweep_over_choices_is_shown_as_one_family_of_live_curves(shell: Shell
     page = shell.window.tabs.current()
     assert page is not None
     assert (page.kind, page.key) == ("compare", ",".join(record.id for record in records))
+    assert page.title() == "Sweep over kind"
     shell.wait(lambda: all(shell.state(record.id) == "finished" for record in records))
     shell.wait(lambda: page.plots.count == 2)
     shell.wait(lambda: page.plots.tiles[0].figure.series == ("kind topk", "kind relu", "kind gated"))

@@ -25,6 +25,14 @@ def test_runs_of_a_sweep_are_called_by_what_tells_them_apart() -> None:
     assert legend_names(runs, ["Train 1", "Train 2"]) == ["k 16", "k 32"]
 
 
+def test_runs_of_one_sweep_are_called_by_all_that_it_goes_over() -> None:
+    runs = [record(1, k=16, lr=0.1, seed=1), record(2, k=32, lr=0.2, seed=2)]
+    assert legend_names(runs, ["a", "b"]) == ["a", "b"], "runs that happen to differ in three places"
+    for run in runs:
+        run.sweep = "train:k,lr,seed:1"
+    assert legend_names(runs, ["a", "b"]) == ["k 16, lr 0.1, seed 1", "k 32, lr 0.2, seed 2"]
+
+
 def test_runs_with_equal_parameters_and_titles_are_called_by_id() -> None:
     assert legend_names([record(1, k=16), record(2, k=16)], ["Mine", "Mine"]) == ["Mine (train-1)", "Mine (train-2)"]
 
