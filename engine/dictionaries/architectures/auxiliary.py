@@ -2,10 +2,13 @@
 
 Of the latents that have not fired for long, the D/2 with the largest pre-activations reconstruct the error of
 the others, which counts as a constant; their error is divided by that error's size. It is taken on every eighth
-activation of the batch: an unbiased estimate at an eighth of the price.
+activation of the batch while D/2 or fewer are dead, on fewer (down to every 32nd) the more there are to choose
+from: an unbiased estimate at a bounded price.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -16,6 +19,7 @@ from engine.dictionaries.sparse import Latents, squared_sum, topk
 from engine.dictionaries.weights import Weights
 
 EVERY = 8
+SPARSER = 4  # at most so many times sparser
 FEW = 4  # up to so many dead latents for each one chosen, dense products are faster
 
 
@@ -32,10 +36,12 @@ def revive(weights: Weights, read: Tensor, error: Tensor, dead: Tensor, weight: 
     Returns:
         What it adds to the gradients, and the weighted loss (float64 scalar).
     """
-    read, error = read[::EVERY], error[::EVERY]
+    count = min(max(error.shape[1] // 2, 1), len(dead))
+    every = EVERY * min(math.ceil(len(dead) / count), SPARSER)
+    read, error = read[::every], error[::every]
     decoder = weights.decoder[dead]
     pre = torch.addmm(weights.b_enc[dead], read, weights.encoder[dead].t())
-    code = _largest(pre, min(max(error.shape[1] // 2, 1), len(dead)))
+    code = _largest(pre, count)
     values = code.values.relu()
     missed = code.decode(decoder, values) + error
     size = squared_sum(error).clamp_min(torch.finfo(torch.float32).tiny)
@@ -50,7 +56,7 @@ def _largest(pre: Tensor, count: int) -> Code:
     if count == width:
         return Dense(pre)
     if width <= FEW * count:
-        return Dense(torch.where(pre >= pre.topk(count, dim=1, sorted=True).values[:, -1:], pre, 0.0))
+        return Dense(torch.where(pre >= pre.kthvalue(width - count + 1, dim=1, keepdim=True).values, pre, 0.0))
     values, places = topk(pre, count)
     offsets = torch.arange(0, n * count + 1, count, device=pre.device)
     return Sparse(Latents(values.flatten(), places.flatten(), offsets, width))

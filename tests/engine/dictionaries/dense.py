@@ -35,9 +35,11 @@ def auxiliary(choices, weights, pre, error, dead):
     """The dead latents' share in the loss."""
     if dead is None or not len(dead) or not choices.aux:
         return 0
-    residual = error[::AUX_EVERY].detach()
-    silent = pre[::AUX_EVERY][:, dead]
-    top = silent.topk(min(max(residual.shape[1] // 2, 1), len(dead)), dim=1)
+    count = min(max(error.shape[1] // 2, 1), len(dead))
+    every = AUX_EVERY * min(-(-len(dead) // count), 4)
+    residual = error[::every].detach()
+    silent = pre[::every][:, dead]
+    top = silent.topk(count, dim=1)
     code = torch.zeros_like(silent).scatter(1, top.indices, top.values.relu())
     missed = residual - code @ weights["decoder"][dead]
     return choices.aux * missed.square().sum() / residual.square().sum()
