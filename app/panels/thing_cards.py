@@ -150,7 +150,10 @@ class DictionaryCard(ThingCard):
                 config = json.loads(config)
             except ValueError:
                 config = {"config": config}
-        rest = {name: value for name, value in attributes.items() if name not in ("config", "title", "metrics")}
+        rest = {
+            name: value for name, value in attributes.items() if name not in ("config", "title", "metrics", "facts")
+        }
+        rest |= {name: value for name, value in _said(attributes).items() if name != "note"}
         return rows_of(config, verbatim=True) + rows_of(rest, verbatim=True) + self._metric_rows(attributes)
 
     def _metric_rows(self, attributes: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -173,7 +176,10 @@ class DictionaryCard(ThingCard):
     def refresh(self) -> None:
         super().refresh()
         self._to_run.setVisible(self._run() is not None)
-        self.export.setEnabled(self.attributes() is not None)
+        attributes = self.attributes()
+        self.export.setEnabled(attributes is not None)
+        if attributes is not None:  # what to know of a file that another program wrote
+            self.problem.say(str(_said(attributes).get("note", "")))
         self._show_density()
 
     def _run(self) -> str | None:
@@ -202,6 +208,12 @@ class DictionaryCard(ThingCard):
         layout = self._density.layout()
         assert layout is not None
         layout.addWidget(self._density_view)
+
+
+def _said(attributes: dict[str, Any]) -> dict[str, Any]:
+    """What the files of a dictionary say besides its configuration, where it was opened from files."""
+    facts = attributes.get("facts")
+    return facts if isinstance(facts, dict) else {}
 
 
 def density_figure(density: np.ndarray[Any, np.dtype[np.float64]]) -> Histogram:

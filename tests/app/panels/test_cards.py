@@ -94,6 +94,21 @@ def test_a_deleted_dictionary_says_so_and_comes_back_with_undo(shared_bench: Ben
     assert card.facts.rows
 
 
+def test_the_card_of_an_opened_dictionary_says_what_its_files_say(own_bench: Bench, monkeypatch) -> None:
+    from engine.session.contents import Thing
+
+    facts = {"dict_class": "BatchTopKSAE", "note": "Its threshold was never estimated."}
+    attributes = {"config": {"width": 20}, "format": "dictionary_learning", "facts": facts}
+    thing = Thing("dictionaries", "opened", attributes)
+    monkeypatch.setattr(Session, "things", lambda self, section: [thing] if section == "dictionaries" else [])
+    monkeypatch.setattr(Session, "thing_array_names", lambda self, section, id: [])
+    card = own_bench.open("dictionary", "opened")
+    rows = {name: value for name, value, *_ in card.facts.rows}
+    assert rows == {"width": "20", "format": "dictionary_learning", "dict_class": "BatchTopKSAE"}
+    assert card.problem.isVisible()
+    assert card._density_view is None
+
+
 def test_the_training_page_shows_curves_and_figures_and_single_values_as_numbers(
     shared_bench: Bench, trained: str
 ) -> None:
