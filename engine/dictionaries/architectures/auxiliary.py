@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine.dictionaries.architectures.base import Part
 from engine.dictionaries.architectures.codes import Code, Dense, Sparse
-from engine.dictionaries.sparse import Latents, squared_sum, topk
+from engine.dictionaries.sparse import Latents, product, squared_sum, topk
 from engine.dictionaries.weights import Weights
 
 EVERY = 8
@@ -40,7 +40,7 @@ def revive(weights: Weights, read: Tensor, error: Tensor, dead: Tensor, weight: 
     every = EVERY * min(math.ceil(len(dead) / count), SPARSER)
     read, error = read[::every], error[::every]
     decoder = weights.decoder[dead]
-    pre = torch.addmm(weights.b_enc[dead], read, weights.encoder[dead].t())
+    pre = product(read, weights.encoder[dead], weights.b_enc[dead])
     code = _largest(pre, count)
     values = code.values.relu()
     missed = code.decode(decoder, values) + error

@@ -29,7 +29,7 @@ from engine.dictionaries.architectures.base import Architecture, Part, Step, gra
 from engine.dictionaries.architectures.codes import Code, Dense, search
 from engine.dictionaries.architectures.penalising import along
 from engine.dictionaries.choices import Choices
-from engine.dictionaries.sparse import Latents
+from engine.dictionaries.sparse import Latents, product
 from engine.dictionaries.weights import Moments, Weights
 
 RATE = 5.0
@@ -138,7 +138,7 @@ class JumpReLU(Architecture):
     def _pull(self, weights: Weights, read: Tensor, dead: Tensor) -> tuple[Part, Tensor, Tensor]:
         """What pulls the ``dead`` latents (m,) up: gradients' part, thresholds' gradient (m,), weighted loss."""
         assert weights.threshold is not None
-        pre = torch.addmm(weights.b_enc[dead], read, weights.encoder[dead].t())
+        pre = product(read, weights.encoder[dead], weights.b_enc[dead])
         missing = (weights.threshold[dead] - pre).relu_()
         lengths = torch.linalg.vector_norm(weights.decoder[dead], dim=1)
         weight = self.choices.aux / (missing.numel() * math.sqrt(self.moments.variance))
