@@ -80,17 +80,18 @@ def worker(library: str, case: Case, threads: int) -> Iterator[Worker]:
         found.stop()
 
 
-def race(case: Case, rounds: int, threads: int) -> list[str]:
-    """The rows of one case."""
+def race(case: Case, peers: list[str], rounds: int, threads: int) -> list[str]:
+    """The rows of one case: ours against the ``peers`` that have its architecture."""
     with ExitStack() as stack:
-        workers = {name: stack.enter_context(worker(name, case, threads)) for name in (OURS, *case.goals)}
+        workers = {name: stack.enter_context(worker(name, case, threads)) for name in (OURS, *peers)}
         for _ in range(WARM):
             for each in workers.values():
                 each.step()
         steps = [{name: each.step() for name, each in workers.items()} for _ in range(rounds)]
     rows = []
     own = statistics.median(step[OURS][0] for step in steps)
-    for name, (first, aim) in case.goals.items():
+    for name in peers:
+        first, aim = case.goals[name]
         ratios = [step[name][0] / step[OURS][0] for step in steps]
         ratio = statistics.median(ratios)
         goal = f"{first:g} (aim {aim:g}) {'reached' if ratio >= first else 'MISSED'}" if first else "–"
@@ -137,6 +138,7 @@ def main() -> int:
     parser.add_argument("cases", nargs="*", help="cases by name; all by default", metavar="CASE")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=psutil.cpu_count(logical=False) or 2)
+    parser.add_argument("--without", action="append", default=[], help="leave a peer out", metavar="PEER")
     parser.add_argument("--record", action="store_true", help="add the table to RESULTS.md")
     asked = parser.parse_args()
     unknown = sorted(set(asked.cases) - {case.name for case in CASES})
@@ -146,7 +148,7 @@ def main() -> int:
     print("\n".join(table), flush=True)
     for case in CASES:
         if not asked.cases or case.name in asked.cases:
-            rows = race(case, asked.rounds, asked.threads)
+            rows = race(case, [name for name in case.goals if name not in asked.without], asked.rounds, asked.threads)
             print("\n".join(rows), flush=True)
             table += rows
     if asked.record:
