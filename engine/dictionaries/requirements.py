@@ -19,7 +19,8 @@ FLOAT = 4  # bytes
 ENTRY = 28  # bytes of an active latent: value, index, row, slope, and copies in two orders
 COPIES = 8  # arrays of the size of a batch and its targets that live at once
 SLACK = 1.1  # what allocators keep beside
-DENSE = ("relu", "gated", "jumprelu")  # families of which half of all latents are active at first
+# Families of which half of all latents are active at first: bytes an entry of (batch, latents) while they are.
+DENSE = {"relu": 33, "gated": 42, "jumprelu": 30}
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,14 @@ def requirements(p: TrainDictionary, d_in: int, d_out: int, activations: int) ->
         activations: in the text, as far as is known; a buffer does not hold more.
     """
     weights = sum(tensor.numel() for tensor in shapes(p, d_in, d_out).tensors().values()) * FLOAT
-    active = p.width // 2 if p.choices.family in DENSE else p.k
+    table = p.batch * p.width
+    latents = 2 * FLOAT * min(SLAB, table) + ENTRY * p.batch * p.k
     row = (d_in + (d_out if p.hooks[0] != p.hooks[1] or p.activations_out else 0)) * FLOAT
     training = {
         "weights": weights,
         "gradients": weights,
         "moments": 2 * weights,
-        "latents": 2 * FLOAT * min(SLAB, p.batch * p.width) + ENTRY * p.batch * active,
+        "latents": DENSE[p.choices.family] * table if p.choices.family in DENSE else latents,
         "batch": COPIES * p.batch * (d_in + d_out) * FLOAT,
     }
     held = min(p.buffer, activations)
