@@ -33,7 +33,8 @@ def read(file: Path) -> Found:
     tensors = read_npz(file)
     require_memory(tensors)
     where = file.parent.absolute().as_posix()
-    parts = _parts(tensors, dict(zip(NAMES, NAMES, strict=True)))
+    lower = "W_enc" not in tensors and "w_enc" in tensors  # a few were stored so
+    parts = _parts(tensors, {name: name.replace("W_", "w_") if lower else name for name in NAMES})
     embedding = "/embedding" in where
     if embedding:
         # They were trained on embeddings times √D, which is how Gemma uses them; the hook point has them before.
@@ -132,7 +133,7 @@ def _found(
         hook_in=hooks[0],
         hook_out=hooks[1],
         model=model,
-        dtype=tensors.dtype("W_enc" if format == "gemma-scope" else "w_enc"),
+        dtype=tensors.dtype("threshold"),
     )
     name = "/".join(
         part for part in file.parent.absolute().parts[-3:] if re.match(r"layer|width|average|l0|embed", part)

@@ -65,6 +65,11 @@ def lower(w):
     return {name.replace("W_", "w_"): value for name, value in w.items()}
 
 
+def test_lower_case_names_are_read_too(tmp_path):
+    (found,) = open_dictionary(put_npz(tmp_path / RESIDUAL, lower(weights())))
+    assert torch.equal(found.dictionary.W_enc, weights()["W_enc"])
+
+
 def config(**more):
     values = {"architecture": "jump_relu", "model_name": "gemma-v3-270m", "affine_connection": False}
     return values | {"hf_hook_point_in": "model.layers.5.output"} | more
