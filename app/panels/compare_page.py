@@ -38,7 +38,7 @@ class ComparePage(Page):
         self.plots = MetricPlots(workbench)
         self.differences = _TableSlot(workbench)
         self.finals = _TableSlot(workbench)
-        for widget in (self._head, self._names, self.hint, self.differences, self.plots, self.finals):
+        for widget in (self._head, self._names, self.hint, self.plots, self.differences, self.finals):
             self.column.addWidget(widget)
         self.column.addStretch(1)
         self._rest = QTimer(self)

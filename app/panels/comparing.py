@@ -52,16 +52,18 @@ def legend_names(records: Sequence[RunRecord], titles: Sequence[str]) -> list[st
     names = differing(records)
     one_kind = len({record.experiment for record in records}) == 1
     if one_kind and (1 <= len(names) <= 2 or sweep_of(records)) and len(records) > 1:
-        called = [
-            ", ".join(f"{name} {value_text(record.parameters.get(name, ABSENT))}" for name in names)
-            for record in records
-        ]
+        called = [", ".join(_called(name, record.parameters.get(name, ABSENT)) for name in names) for record in records]
         if len(set(called)) == len(called):
             return called
     return [
         title if list(titles).count(title) == 1 else f"{title} ({record.id})"
         for record, title in zip(records, titles, strict=True)
     ]
+
+
+def _called(name: str, value: Any) -> str:
+    """``k 32``, but ``topk`` and not ``architecture topk``: a choice says by itself what it is."""
+    return value_text(value) if isinstance(value, str) and value not in ("", ABSENT) else f"{name} {value_text(value)}"
 
 
 def difference_table(records: Sequence[RunRecord], called: Sequence[str], catalogue: Described) -> Table:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 LARGE = 280  # pixels: height of the main plot
 SMALL = 210
 LEAST = 260  # width below which small plots share a row no longer
-MANY = 4  # plots from which on none is large, so that the first four are seen without scrolling
+MANY = 4  # plots of one run from which on none is large, so that the first four are seen without scrolling
+NOTHING: Any = np.empty((0, 3))
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,17 @@ class MetricPlots(ResponsiveGrid):
         logged = sorted(
             {name for run, _ in self._runs for name in self.workbench.metric_names(run) if self._is_curve(run, name)}
         )
-        plots = plots_of(self._declared, logged, grouped=len(self._runs) == 1)
+        family = len(self._runs) > 1
+        plots = plots_of(self._declared, logged, grouped=not family)
         for plot in plots:
             view = self._views.get(plot.names)
             if view is None:
                 view = self._views[plot.names] = self._make()
+                if family and plot is not plots[0]:
+                    view.toggle_legend()  # colours are the same in all plots, so one legend serves them
             view.set_metric(plot.title, plot.unit, plot.definition, plot.scale, self._curves(plot), step=plot.step)
-        shown = [(self._views[plot.names], index == 0 and len(plots) < MANY) for index, plot in enumerate(plots)]
+        large = family or len(plots) < MANY
+        shown = [(self._views[plot.names], index == 0 and large) for index, plot in enumerate(plots)]
         for tile, wide in shown:
             tile.setFixedHeight(LARGE if wide else SMALL)
         self.set_tiles(shown)
@@ -131,8 +136,10 @@ class MetricPlots(ResponsiveGrid):
     def _curves(self, plot: Plot) -> list[tuple[str, Any]]:
         curves = []
         for run, called in self._runs:
+            known = self.workbench.metric_names(run)
             for name, text in zip(plot.names, plot.labels, strict=True):
-                if name in self.workbench.metric_names(run):
-                    legend = text if len(self._runs) == 1 else called
-                    curves.append((legend, self.workbench.metric(run, name)))
+                if len(self._runs) > 1:  # also where there is nothing yet: a run has the same colour in all plots
+                    curves.append((called, self.workbench.metric(run, name) if name in known else NOTHING))
+                elif name in known:
+                    curves.append((text, self.workbench.metric(run, name)))
         return curves

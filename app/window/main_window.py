@@ -262,7 +262,7 @@ class MainWindow(QMainWindow):
         record = self.workbench.record(run)
         if record.state == "failed":
             self.workbench.message.emit("error", f"{record.title or run}: {record.error}", record.traceback)
-        elif record.state == "finished" and (self.tabs.current() is None or self.tabs.current().key != run):  # type: ignore[union-attr]
+        elif record.state == "finished" and run not in (panel.key.split(",") if (panel := self.tabs.current()) else ()):
             self.workbench.message.emit("good", f"{record.title or run} has finished.", "")
         self.workbench.commands.refresh()
 

@@ -214,4 +214,4 @@ def test_a_sweep_over_choices_is_shown_as_one_family_of_live_curves(shell: Shell
     assert page.title() == "Sweep over kind"
     shell.wait(lambda: all(shell.state(record.id) == "finished" for record in records))
     shell.wait(lambda: page.plots.count == 2)
-    shell.wait(lambda: page.plots.tiles[0].figure.series == ("kind topk", "kind relu", "kind gated"))
+    shell.wait(lambda: page.plots.tiles[0].figure.series == ("topk", "relu", "gated"))

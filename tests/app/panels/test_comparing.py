@@ -60,3 +60,9 @@ def test_the_final_table_has_a_column_per_metric_and_nan_where_a_run_has_none() 
     assert [axis.text() for axis in table.axes] == ["Run", "State", "Step", "Loss (nats)", "extra"]
     np.testing.assert_array_equal(table.columns[2], [100, np.nan])
     np.testing.assert_array_equal(table.columns[3], [0.5, np.nan])
+
+
+def test_a_choice_is_called_by_its_value_alone() -> None:
+    runs = [record(1, kind="topk", k=16), record(2, kind="relu", k=8)]
+    assert legend_names(runs, ["a", "b"]) == ["topk, k 16", "relu, k 8"]
+    assert legend_names([record(1, kind="topk"), record(2)], ["a", "b"]) == ["topk", "kind –"]
