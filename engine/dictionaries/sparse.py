@@ -23,6 +23,7 @@ __all__ = ["SLAB", "ByLatent", "Encoder", "Latents", "decode", "product", "slope
 SLAB = 3 << 20  # pre-activations held at once: 12 MB, so that they are searched while they lie in the cache
 LARGE_SLAB = 1 << 26  # the same on an accelerator
 MARGIN = 0.05  # how far below the last border of `Encoder.batchtopk` the next one is looked for
+ENOUGH = 2  # candidates listed for each entry wanted, at which it thins them out
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,10 @@ class Encoder:
         Of equal values at the border those of the first activations are taken. Fewer than ``count`` come back
         where fewer are positive.
         """
-        bound = self._below_border(x, encoder, bias, count)
-        values, places = self._above(x, encoder, bias, bound)
+        bound = (self._border or 0.0) * (1 - MARGIN)
+        values, places = self._candidates(x, encoder, bias, count, bound)
         if len(values) < count and bound > 0:
-            values, places = self._above(x, encoder, bias, 0.0)
+            values, places = self._candidates(x, encoder, bias, count, 0.0)
         if len(values) > count:
             border = values.kthvalue(len(values) - count + 1).values
             kept = values > border
@@ -145,14 +146,20 @@ class Encoder:
             places.append(at + part.start * len(encoder))
         return torch.cat(values), torch.cat(places)
 
-    def _below_border(self, x: Tensor, encoder: Tensor, bias: Tensor, count: int) -> float:
-        """A guess, rather too low than too high, at the ``count``-th largest pre-activation."""
-        border, margin = self._border, MARGIN
-        if border is None:  # from a sixteenth of the first batch
-            some = product(x[::16], encoder, bias).flatten()
-            rank = round(len(some) * (1 - count / (len(x) * len(encoder))))
-            border, margin = float(some.kthvalue(min(max(rank, 1), len(some))).values), 4 * MARGIN
-        return max(border * (1 - margin), 0.0)
+    def _candidates(self, x: Tensor, encoder: Tensor, bias: Tensor, count: int, bound: float) -> tuple[Tensor, Tensor]:
+        """As `_above`, without entries that cannot be among the ``count`` largest, where many are listed.
+
+        The ``count``-th largest of those listed so far is a lower bound of the whole batch's.
+        """
+        values, places = x.new_empty(0), torch.empty(0, dtype=torch.int64, device=x.device)
+        for part, pre in self._slabs(x, encoder, bias):
+            found, at = above(pre, bound)
+            values, places = torch.cat([values, found]), torch.cat([places, at + part.start * len(encoder)])
+            if len(values) > ENOUGH * count:
+                least = values.kthvalue(len(values) - count + 1).values
+                values, places = values[values >= least], places[values >= least]
+                bound = float(torch.nextafter(least, torch.zeros_like(least)))  # equal entries go on being listed
+        return values, places
 
     def _slabs(self, x: Tensor, encoder: Tensor, bias: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Pre-activations (rows, F) of some rows at a time, all slabs of about the same size."""

@@ -142,11 +142,31 @@ def test_what_an_encoder_saw_before_does_not_change_what_it_finds():
         assert torch.equal(found.offsets, fresh.offsets)
 
 
+def test_candidates_that_cannot_be_among_the_largest_are_not_kept(monkeypatch):
+    x, encoder, bias = random_encoder(10)
+    seen = []
+    original = sparse.above
+
+    def counted(pre, bound, peaks=None):
+        found = original(pre, bound, peaks)
+        seen.append(len(found[0]))
+        return found
+
+    monkeypatch.setattr(sparse, "above", counted)
+    encode = Encoder(slab=96 * 64)
+    first, _ = encode.batchtopk(x, encoder, bias, 100)
+    assert sum(seen) < (x @ encoder.T + bias > 0).sum() / 3
+    seen.clear()
+    second, _ = encode.batchtopk(x, encoder, bias, 100)
+    assert 100 <= sum(seen) < 200
+    assert torch.equal(first.indices, second.indices)
+
+
 def test_of_equal_entries_at_the_border_the_first_are_taken():
     x = torch.ones(10, 1)
-    found, least = Encoder().batchtopk(x, torch.ones(32, 1), torch.zeros(32), 40)
+    found, least = Encoder(slab=2).batchtopk(torch.cat([x] * 20), torch.ones(32, 1), torch.zeros(32), 40)
     assert least == 1.0
-    assert found.l0.tolist() == [32, 8] + [0] * 8
+    assert found.l0.tolist() == [32, 8] + [0] * 198
     assert found.indices.tolist() == [*range(32), *range(8)]
 
 
