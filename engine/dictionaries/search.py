@@ -19,14 +19,14 @@ MANY = 3  # one run in so many above the bound: comparing every entry is then fa
 
 
 @cache
-def _avx512() -> bool:
-    """Whether oneDNN multiplies with AVX-512, which MKL, torch's own choice, does on Intel's processors only."""
-    return "AVX512" in torch.backends.cpu.get_cpu_capability() and bool(torch._C._has_mkldnn)
+def _onednn() -> bool:
+    """Whether to multiply with oneDNN: MKL, torch's own choice on x86, holds back on processors that are not Intel's."""
+    return "AVX" in torch.backends.cpu.get_cpu_capability() and bool(torch._C._has_mkldnn)
 
 
 def product(x: Tensor, rows: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ rows.T + bias``: (n, D) and (F, D) give (n, F). No gradients; as exact as `torch.addmm`."""
-    if x.device.type == "cpu" and x.dtype == rows.dtype == torch.float32 and len(x) and _avx512():
+    if x.device.type == "cpu" and x.dtype == rows.dtype == torch.float32 and len(x) and _onednn():
         found: Tensor = torch.ops.mkldnn._linear_pointwise(x, rows, bias, "none", [], "")
         return found
     return x @ rows.t() if bias is None else torch.addmm(bias, x, rows.t())

@@ -85,8 +85,8 @@ def test_peaks_are_the_largest_of_neighbours():
 @pytest.mark.parametrize("other", [False, True], ids=["chosen", "other"])
 def test_the_product_equals_the_one_in_float64(bias, other, monkeypatch):
     if other:  # the way that this machine does not go
-        available = search._avx512()
-        monkeypatch.setattr(search, "_avx512", lambda: not available)
+        available = search._onednn()
+        monkeypatch.setattr(search, "_onednn", lambda: not available)
     generator = torch.Generator().manual_seed(3)
     x, rows, shift = (torch.randn(*size, generator=generator) for size in ((37, 24), (80, 24), (80,)))
     expected = x.double() @ rows.double().T + (shift.double() if bias else 0)
