@@ -412,6 +412,10 @@ def make_field(parameter: Parameter, workbench: Workbench) -> Field:
         return ChoiceField(parameter)
     if parameter.widget in ("model", "text"):
         return ReferenceField(parameter, workbench)
+    from app.window.places import PLACES, PlaceField
+
+    if parameter.widget in PLACES:
+        return PlaceField(parameter, workbench)
     if parameter.widget == "hook" and parameter.kind == "string":
         return HookField(parameter)
     if parameter.widget == "prompt" and parameter.kind == "string":

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, QRect, QSize, Qt
 from PySide6.QtGui import QFontMetrics, QPainter
-from PySide6.QtWidgets import QFrame, QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QFrame,
+    QLabel,
+    QListView,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QVBoxLayout,
+    QWidget,
+)
 
 from app.icons import GLYPHS, icon
 from app.theme import M, S, body, set_role, small
@@ -207,6 +216,12 @@ class Palette(QFrame):
         layout.setSpacing(S)
         layout.addWidget(self.search)
         layout.addWidget(self.list)
+        self.nothing = QLabel(self)
+        self.nothing.setWordWrap(True)
+        self.nothing.setTextFormat(Qt.TextFormat.PlainText)
+        set_role(self.nothing, "muted")
+        layout.addWidget(self.nothing)
+        workbench.catalogue_changed.connect(self._learn)
 
     def popup(self) -> None:
         """Show everything that can be done now."""
@@ -219,17 +234,29 @@ class Palette(QFrame):
         self.show()
         self.search.setFocus()
 
+    def _learn(self) -> None:
+        """The experiments have come to be known while somebody types."""
+        if self.isVisible():
+            self._all = choices(self._workbench)
+            self._look_for(self.search.text())
+
     def _height(self) -> int:
         """As many whole rows as are found and fit: half a line at the end looks like a mistake."""
         row = self.list.itemDelegate().sizeHint(QStyleOptionViewItem(), QModelIndex()).height()
         rest = self.search.sizeHint().height() + 3 * S + 2 * self.frameWidth()
         most = min(ROWS, (self._window.height() - 8 * M - rest) // row)
+        if not self._found.rowCount():
+            return rest + max(row, self.nothing.heightForWidth(WIDTH - 2 * S))
         return rest + row * max(min(most, self._found.rowCount()), 1)
 
     def _look_for(self, text: str) -> None:
         scored = [(score(text, choice), place) for place, choice in enumerate(self._all)]
         fitting = sorted((value, place) for value, place in scored if value is not None)
         self._found.show([self._all[place] for _, place in fitting[:MOST]])
+        self.list.setVisible(bool(fitting))
+        self.nothing.setVisible(not fitting)
+        waits = "" if self._workbench.catalogue else " Experiments are known once the engine has started."
+        self.nothing.setText(f"Nothing fits “{text.strip()}”.{waits}")
         self._move(0)
         self.resize(self.width(), self._height())
 

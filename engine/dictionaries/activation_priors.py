@@ -32,7 +32,8 @@ class ActivationPriors(Parameters):
     dictionary: Annotated[
         str,
         Field(
-            description="Dictionary of this session, or the run that trained it; empty fits the hook point's own units"
+            description="Dictionary of this session, or the run that trained it; empty fits the hook point's own units",
+            json_schema_extra={"widget": "session-dictionary"},
         ),
     ] = ""
     hook: HookName = "blocks.0.mlp.hook_post"

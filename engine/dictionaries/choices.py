@@ -30,13 +30,15 @@ class Choices:
         penalty_scale: the size s in units of which a penalty sees latents.
         warm_up_penalty: share of the steps over which the coefficient rises from zero.
         l0_loss: jumprelu's: ``quadratic`` (L0 / k − 1)², ``step`` L0, ``tanh`` a smooth L0 weighted by atoms.
-        bandwidth: width of the window through which jumprelu's thresholds get gradients.
-        threshold: jumprelu's thresholds at the start.
+        bandwidth: width of the window through which jumprelu's thresholds get gradients, in units of the target's
+            standard deviation per dimension.
+        threshold: jumprelu's thresholds at the start, in the same units.
         levels: nested prefixes of matryoshka; each is twice as wide as the one before.
         atoms: ``unit`` keeps atoms at length one, ``free`` lets them grow and weighs latents by their length,
             ``auto`` is what the architecture's paper does.
         tied: the encoder starts as the decoder's transpose; else at random directions of its own.
-        aux: weight of the auxiliary loss that revives dead latents; 0 leaves it out.
+        aux: weight of the auxiliary loss that revives dead latents (topk, batchtopk, matryoshka and transcoders of
+            these) or pulls them up to their thresholds (jumprelu); 0 leaves it out.
     """
 
     architecture: Architecture

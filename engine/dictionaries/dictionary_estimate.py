@@ -16,8 +16,8 @@ def dictionary_estimate(p: TrainDictionary, run: Run) -> None:
 
     **Time** is measured: some steps of the real trainer on random activations, and a few contexts read by the model
     where that is open already or small. Where a step is large, smaller ones are timed and scaled up. The text is
-    not read: it is taken to be as long as asked for. Expect the result to be right within a factor of two;
-    other programs, and dictionaries whose latents become sparser while they train, move it.
+    not read: it is taken to be as long as asked for. Time is a rough guide, wrong by a factor of two and more where
+    other programs compute or latents become sparser while they are trained; memory is counted from the shapes.
     """
     from engine.dictionaries.estimate import estimate
 

@@ -19,9 +19,20 @@ class ExportDictionaryParameters(Parameters):
 
     dictionary: Annotated[
         str,
-        Field(min_length=1, description="Dictionary of this session: its id, or that of the run that trained it"),
-    ]
-    folder: Annotated[str, Field(min_length=1, description="New or empty folder to write it into")]
+        Field(
+            min_length=1,
+            description="Dictionary of this session: its id, or that of the run that trained it; demo is the one that "
+            "ships",
+            json_schema_extra={"widget": "session-dictionary"},
+        ),
+    ] = "demo"
+    folder: Annotated[
+        str,
+        Field(
+            description="New or empty folder to write it into; empty makes one here, named after dictionary and format",
+            json_schema_extra={"widget": "new-folder"},
+        ),
+    ] = ""
     format: Annotated[
         Literal["saelens", "dictionary_learning", "sparsify"],
         Field(description="Program whose files are written"),
@@ -47,13 +58,20 @@ def export_dictionary(parameters: ExportDictionaryParameters, run: Run) -> None:
     """
     from engine.dictionaries.errors import DictionaryError
     from engine.dictionaries.form import read
-    from engine.dictionaries.formats import write
+    from engine.dictionaries.formats import open_dictionary, write
+    from engine.dictionaries.references import DEMO
     from engine.session.finding import find_thing
 
-    if run.work is None:
-        raise DictionaryError("There is no session to take the dictionary from; run this in a session.")
-    dictionary = read(*find_thing(run.work, "dictionaries", parameters.dictionary))
-    folder = Path(parameters.folder).expanduser()
+    folder = Path(parameters.folder or f"{parameters.dictionary}-{parameters.format}").expanduser().absolute()
+    if parameters.dictionary == DEMO:
+        [found] = open_dictionary(DEMO)
+        dictionary = found.dictionary
+    elif run.work is not None:
+        dictionary = read(*find_thing(run.work, "dictionaries", parameters.dictionary))
+    else:
+        raise DictionaryError(
+            f"There is no session to take {parameters.dictionary} from; run this in a session, or name the dictionary demo."
+        )
     run.stage(f"Writing {folder.name}")
     write(dictionary, folder, parameters.format)
     run.fact("folder", str(folder))

@@ -24,10 +24,10 @@ class OpenDictionaryParameters(Parameters):
         str,
         Field(
             min_length=1,
-            description="Dictionary: a folder, a file in it, or org/name[:folder] at the Hugging Face hub",
+            description="Dictionary: demo, a folder, a file in it, or org/name[:folder] at the Hugging Face hub",
             json_schema_extra={"widget": "dictionary"},
         ),
-    ]
+    ] = "demo"
     model: Annotated[
         str,
         Field(description="Model it was trained on; where this is empty, the one that its files name"),

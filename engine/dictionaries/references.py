@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from engine.dictionaries.errors import DictionaryError
+from engine.places import resources
 from engine.session.layout import slug
 
 FORMS = "a folder, a file in it, or org/name[:folder] at the Hugging Face hub"
@@ -40,23 +41,37 @@ _MARKS: dict[str, Format] = {
 }
 
 
+DEMO = "demo"
+
+
+def demo_dictionary() -> Path:
+    """The folder of the dictionary that ships: the demo session's, in SAELens' format."""
+    return resources() / "demo" / "dictionary"
+
+
 @dataclass(frozen=True)
 class Reference:
-    """A parsed reference. ``value`` is a path, or the hub's ``org/name``; ``folder`` lies within the latter."""
+    """A parsed reference. ``value`` is a path, or the hub's ``org/name``; ``folder`` lies within the latter.
+
+    ``name`` is what a person calls it where that is a word of its own.
+    """
 
     kind: Literal["path", "hub"]
     value: str
     folder: str = ""
+    name: str = ""
 
     @property
     def text(self) -> str:
         """The reference as a person writes it; `parse` reads it back."""
+        if self.name:
+            return self.name
         return f"{self.value}:{self.folder}" if self.folder else self.value
 
     @property
     def id(self) -> str:
         """An id in a session's section "dictionaries", the same for the same reference."""
-        if self.kind == "hub":
+        if self.kind == "hub" or self.name:
             return slug(self.text)
         path = os.path.abspath(self.value)
         return f"{slug(Path(path).name)[:80]}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
@@ -69,6 +84,8 @@ def parse(reference: str) -> Reference:
         DictionaryError: it has none of the forms, or leads outside of the repository it names.
     """
     text = reference.strip()
+    if text == DEMO:
+        return Reference("path", str(demo_dictionary()), name=DEMO)
     expanded = os.path.expanduser(text)
     if text and (os.path.exists(expanded) or text.startswith((".", "~")) or os.path.isabs(expanded) or "\\" in text):
         return Reference("path", expanded)

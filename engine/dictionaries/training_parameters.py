@@ -35,7 +35,7 @@ AUTOENCODERS = ("topk", "batchtopk", "matryoshka", "jumprelu", "relu", "gated")
 TRANSCODERS = ("transcoder", "skip-transcoder")
 WITH_K = ("topk", "batchtopk", "matryoshka", "jumprelu", *TRANSCODERS)
 PENALISED = ("relu", "gated", *TRANSCODERS)
-REVIVED = ("topk", "batchtopk", "matryoshka", *TRANSCODERS)
+REVIVED = ("topk", "batchtopk", "matryoshka", "jumprelu", *TRANSCODERS)
 
 
 def _extra(
@@ -101,15 +101,11 @@ class TrainDictionary(Parameters):
     context: Context = 128
     width: Width = 512
     k: Annotated[TopK, Field(json_schema_extra={"unit": "latents", "when": {"architecture": list(WITH_K)}})] = 8
-    batch: Batch = 1_024
-    steps: Steps = 500
-    lr: LearningRate = 1e-3
-
     sparsity: Annotated[
         Sparsity,
         Field(
             description="What makes a transcoder's latents sparse",
-            json_schema_extra=_extra("Sparsity", architecture=TRANSCODERS),
+            json_schema_extra=_extra(architecture=TRANSCODERS, advanced=False),
         ),
     ] = "topk"
     penalty: Annotated[
@@ -117,8 +113,8 @@ class TrainDictionary(Parameters):
         Field(
             description="Sparsity penalty on latents (relu) or on the gate (gated): minus the logarithm of a prior",
             json_schema_extra=_extra(
-                "Sparsity",
                 architecture=PENALISED,
+                advanced=False,
                 choices_help={name: f"{entry.formula}: {entry.prior}" for name, entry in PENALTIES.items()},
             ),
         ),
@@ -129,9 +125,13 @@ class TrainDictionary(Parameters):
             ge=0,
             le=1e6,
             description="Weight of the sparsity penalty or of JumpReLU's L0 loss, after its warm-up",
-            json_schema_extra=_extra("Sparsity", architecture=(*PENALISED, "jumprelu")),
+            json_schema_extra=_extra(architecture=(*PENALISED, "jumprelu"), advanced=False),
         ),
     ] = 2.0
+    batch: Batch = 1_024
+    steps: Steps = 500
+    lr: LearningRate = 1e-3
+
     penalty_p: Annotated[
         float,
         Field(
@@ -175,7 +175,8 @@ class TrainDictionary(Parameters):
         Field(
             gt=0,
             le=100,
-            description="Width of the window around a threshold through which it gets gradients",
+            description="Width of the window around a threshold through which it gets gradients, in units of the target's "
+            "standard deviation per dimension",
             json_schema_extra=_extra("Sparsity", architecture=("jumprelu",)),
         ),
     ] = 0.05
@@ -184,7 +185,7 @@ class TrainDictionary(Parameters):
         Field(
             ge=0,
             le=100,
-            description="JumpReLU's thresholds at the start",
+            description="JumpReLU's thresholds at the start, in units of the target's standard deviation per dimension",
             json_schema_extra=_extra("Sparsity", architecture=("jumprelu",)),
         ),
     ] = 0.01
@@ -238,7 +239,8 @@ class TrainDictionary(Parameters):
         Field(
             ge=0,
             le=100,
-            description="Weight of the auxiliary loss that revives dead latents; 0 leaves it out",
+            description="Weight of the auxiliary loss that revives dead latents (jumprelu: that pulls them up to their "
+            "thresholds); 0 leaves it out",
             json_schema_extra=_extra("Dead latents", architecture=REVIVED),
         ),
     ] = 1 / 32
@@ -276,14 +278,14 @@ class TrainDictionary(Parameters):
         Field(
             description="Stored activations (N, D) instead of the model's: a .npy, .safetensors or .h5 file; "
             "empty for the model",
-            json_schema_extra=_extra("Data", widget="path"),
+            json_schema_extra=_extra("Data", widget="activations"),
         ),
     ] = ""
     activations_out: Annotated[
         str,
         Field(
             description="Stored activations that a transcoder rebuilds, row by row",
-            json_schema_extra=_extra("Data", widget="path", architecture=TRANSCODERS),
+            json_schema_extra=_extra("Data", widget="activations", architecture=TRANSCODERS),
         ),
     ] = ""
     buffer: Annotated[

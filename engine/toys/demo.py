@@ -7,6 +7,7 @@ PCA spectrum of its residual stream and a small dictionary trained on it.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -78,7 +79,7 @@ def train_model(session: Session) -> RunResult:
 
 
 def build_session(session: Session, trained: RunResult, target: Path) -> list[RunResult]:
-    """Add the other runs to ``session`` and save it as ``target``.
+    """Add the other runs to ``session``, save it as ``target`` and its dictionary beside it in SAELens' format.
 
     Raises:
         DemoError: the file is too large.
@@ -88,6 +89,9 @@ def build_session(session: Session, trained: RunResult, target: Path) -> list[Ru
     session.set_notes(NOTES.format(floor=stories.floor(), loss=trained.last("test_loss"), width=DICTIONARY["width"]))
     session.save(target).wait()
     _check_size(target.stat().st_size, SESSION_LIMIT, "session")
+    folder = target.parent / "dictionary"  # written once the session is, which is not to hold that run
+    shutil.rmtree(folder, ignore_errors=True)
+    run("export-dictionary", session=session, dictionary=others[1].id, folder=str(folder))
     return others
 
 

@@ -123,3 +123,20 @@ def test_arrows_move_in_the_palette_while_the_focus_stays_in_its_line(shell: She
     assert palette.list.currentIndex().row() == 1
     shell.qtbot.keyClick(palette, Qt.Key.Key_Escape)
     assert not palette.isVisible()
+
+
+def test_experiments_that_come_to_be_known_while_one_types_are_found(shell: Shell):
+    known, shell.workbench.catalogue = shell.workbench.catalogue, {}
+    shell.workbench.commands.run("view.palette")
+    palette = shell.window._palette
+    assert palette is not None
+    shell.qtbot.keyClicks(palette.search, "random walk")
+    assert palette._found.rowCount() == 0
+    assert "Nothing fits “random walk”" in palette.nothing.text()
+    assert palette.nothing.isVisible()
+    shell.workbench.catalogue = known
+    shell.workbench.catalogue_changed.emit()
+    assert palette._found.rowCount() == 1
+    assert not palette.nothing.isVisible()
+    shell.qtbot.keyClick(palette.search, Qt.Key.Key_Return)
+    assert shell.window.form.experiment == "sample-walk"

@@ -211,3 +211,22 @@ def test_the_defaults_in_the_form_are_those_of_the_experiment(shell: Shell, name
     shown = shell.window.form.parameter_sets()
     assert len(shown) == 1
     assert shown[0] == {entry: properties[entry].get("default") for entry in properties}
+
+
+def test_stored_things_are_offered_and_files_chosen_in_a_dialog(shell: Shell, monkeypatch: pytest.MonkeyPatch):
+    from app.window import places
+    from app.window.schema import Parameter
+
+    chosen = ["/data/mine.npy", ""]
+    monkeypatch.setattr(places.QFileDialog, "getOpenFileName", lambda *_: (chosen.pop(0), ""))
+    field = places.PlaceField(
+        Parameter("activations", "string", False, {"type": "string", "widget": "activations"}), shell.workbench
+    )
+    shell.qtbot.addWidget(field)
+    offered = [field.combo.itemText(place) for place in range(field.combo.count())]
+    assert offered == ["Choose a file…"]
+    field.combo.activated.emit(0)
+    assert field.values() == ["/data/mine.npy"]
+    field.combo.activated.emit(0)  # the dialog is left: what was there stays
+    assert field.values() == ["/data/mine.npy"]
+    field.closing()

@@ -11,25 +11,10 @@ import pytest
 
 from engine.runs.recording import Recording
 from tests.journeys.person import Person
+from tests.journeys.steps import choose_experiment, fill, recordings, state_of_run
 
 pytestmark = [pytest.mark.journey, pytest.mark.real_model, pytest.mark.timeout(900)]
 HOOK = "blocks.6.hook_resid_post"
-
-
-def fill(person: Person, **parameters: str) -> None:
-    """Type values into the form's fields, each found by its accessible name."""
-    for name, value in parameters.items():
-        person.click(name, kind="QLineEdit" if name not in ("hook",) else "HookLine")
-        person.replace(value)
-        person.press("Tab")
-
-
-def choose_experiment(person: Person, words: str) -> None:
-    person.press("ctrl+k")
-    person.find("Search commands")
-    person.type(words)
-    person.wait_until(lambda: person.see(words, kind="SearchLine"), f"“{words}” in the palette's line")
-    person.press("Return")
 
 
 def hovered_bar(person: Person, token: str) -> bool:
@@ -40,15 +25,6 @@ def hovered_bar(person: Person, token: str) -> bool:
     x, y, width, height = shown[0]["rect"]
     person.point_at(x + width * 2 // 5, y + int(height * 0.16))
     return bool(person.see(f"{token} · Probability 0.7", exact=False))
-
-
-def state_of_run(person: Person) -> str:
-    found = person.see("State: ", exact=False)
-    return str(found[0]["name"]).removeprefix("State: ").lower() if found else ""
-
-
-def recordings(home: Path) -> dict[str, Recording]:
-    return {folder.name: Recording(folder) for folder in home.glob("data/work/*/runs/*")}
 
 
 def contents(recording: Recording) -> dict[str, Any]:

@@ -101,10 +101,19 @@ def test_a_dictionary_goes_through_a_session_and_out_again(tmp_path: Path, home:
 
 
 def test_without_a_session_there_is_nothing_to_export(tmp_path):
-    with pytest.raises(DictionaryError, match="no session to take the dictionary from"):
+    with pytest.raises(DictionaryError, match="There is no session to take any from; run this in a session"):
         run("export-dictionary", dictionary="any", folder=str(tmp_path / "new"))
 
 
 def test_formats_are_checked_before_anything_runs():
     with pytest.raises(ParameterError, match="format"):
         check(find("export-dictionary").parameters, {"dictionary": "a", "folder": "b", "format": "onnx"})
+
+
+def test_both_do_something_with_their_defaults_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert api.run("open-dictionary").facts["dictionaries"] == 1
+    api.run("export-dictionary")
+    [again], [shipped] = open_dictionary(tmp_path / "demo-saelens"), open_dictionary("demo")
+    for name, array in shipped.dictionary.arrays().items():
+        np.testing.assert_array_equal(again.dictionary.arrays()[name], array)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from engine import places
+from engine.dictionaries.formats import open_dictionary
 from engine.figures import Lines
 from engine.models.native import demo_folder, load_demo, load_native, weights
 from engine.session import Session
@@ -83,7 +84,15 @@ def test_the_demo_session_holds_finished_runs_of_this_demo_model() -> None:
 
 def test_what_ships_names_no_folder_of_the_machine_that_made_it() -> None:
     checkout = str(places.resources().parent)
-    for path in demo_folder().iterdir():
+    for path in (path for path in demo_folder().rglob("*") if path.is_file()):
         content = path.read_bytes()
         for place in ("/home/", "/tmp/", "/root/", "/Users/", checkout):
             assert place.encode() not in content, (path.name, place)
+
+
+def test_the_demo_dictionary_is_the_demo_sessions() -> None:
+    [found] = open_dictionary("demo")
+    with Session.open(demo_folder() / demo.SESSION_NAME, copy=True) as session:
+        for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
+            stored = session.thing_array("dictionaries", "train-dictionary-1", name)[()]
+            np.testing.assert_array_equal(found.dictionary.arrays()[name], stored)
