@@ -14,7 +14,7 @@ from engine.errors import SuperscopeError
 if TYPE_CHECKING:
     from app.workbench import Workbench
 
-NEW = "Choose a new folder…"
+NEW, NEW_FILE = "Choose a new folder…", "Choose a new file…"
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,14 @@ class Place:
         files: filter of the dialog for a file, "" for none.
         folder: title of the dialog for a folder, "" for none.
         new: title of the dialog for a folder to be made, "" for none.
+        new_file: filter of the dialog for a file to be written, "" for none.
     """
 
     section: str = ""
     files: str = ""
     folder: str = ""
     new: str = ""
+    new_file: str = ""
 
 
 PLACES = {
@@ -42,6 +44,7 @@ PLACES = {
     ),
     "session-dictionary": Place("dictionaries"),
     "new-folder": Place(new="A new folder"),
+    "new-store": Place(new_file="Activations (*.h5 *.hdf5)"),
 }
 
 
@@ -83,7 +86,8 @@ class PlaceField(ComboField):
         self.combo.blockSignals(True)
         self.combo.clear()
         self.combo.addItems(self._ids())
-        offers = ((FILE, self._place.files), (FOLDER, self._place.folder), (NEW, self._place.new))
+        place = self._place
+        offers = ((FILE, place.files), (FOLDER, place.folder), (NEW, place.new), (NEW_FILE, place.new_file))
         self.combo.addItems([words for words, offered in offers if offered])
         self.combo.setEditText(typed)
         self.combo.blockSignals(False)
@@ -96,6 +100,8 @@ class PlaceField(ComboField):
             path = QFileDialog.getExistingDirectory(self, self._place.folder, start)
         elif words == NEW:
             path, _ = QFileDialog.getSaveFileName(self, self._place.new, start)
+        elif words == NEW_FILE:
+            path, _ = QFileDialog.getSaveFileName(self, "A new file", start, self._place.new_file)
         else:
             path = words
         self.combo.setEditText(path or self._kept)

@@ -35,7 +35,8 @@ class Material:
         source: where activations come from.
         held_out: contexts of the source kept out of training, ascending.
         device: where the dictionary is trained.
-        hook_in, hook_out: what the dictionary reads and rebuilds, by name.
+        hook_in, hook_out: what the dictionary reads and rebuilds, by name: hook points, or files that name none.
+        model: reference of the model that the activations are of, "" where that is not known.
         reading: the model and its text; None where activations are stored.
     """
 
@@ -44,6 +45,7 @@ class Material:
     device: torch.device
     hook_in: str
     hook_out: str
+    model: str
     reading: tuple[OpenModel, Contexts] | None
 
     @property
@@ -106,23 +108,24 @@ def open_material(p: TrainDictionary, run: Run) -> Material:
     """
     if p.activations:
         run.stage("Opening stored activations")
+        inputs = open_stored(p.activations, run.work)
         targets = open_stored(p.activations_out, run.work) if p.architecture in TRANSCODERS else None
-        source = StoredSource(open_stored(p.activations, run.work), targets)
-        hooks = source.name.partition(" → ")
-        device = torch.device(choose_device(p.device))
+        source = StoredSource(inputs, targets)
+        hooks = [str(store.attributes.get("hook") or store.path.name) for store in (inputs, targets or inputs)]
+        model = str(inputs.attributes.get("model") or "")
         held_out = hold_out(source.counts, p.held_out, p.seed)
-        return Material(source, held_out, device, hooks[0], hooks[2] or hooks[0], None)
+        return Material(source, held_out, torch.device(choose_device(p.device)), hooks[0], hooks[1], model, None)
     run.stage(f"Opening {p.model}")
-    model = open_model(p.model, device=p.device, dtype=p.dtype, run=run, work=run.work)
+    opened = open_model(p.model, device=p.device, dtype=p.dtype, run=run, work=run.work)
     hook_in, hook_out = p.hooks
     for hook in (hook_in, hook_out):
-        model.check_hook(hook)
+        opened.check_hook(hook)
     text = contexts(
-        open_corpus(p.text), model, tokens=p.tokens, context=p.context, prepend_bos=p.prepend_bos,
+        open_corpus(p.text), opened, tokens=p.tokens, context=p.context, prepend_bos=p.prepend_bos,
         include_special=p.include_special, run=run,
     )  # fmt: skip
-    from_model = ModelSource(model, text, hook_in, hook_out)
+    from_model = ModelSource(opened, text, hook_in, hook_out)
     return Material(
-        share(from_model, run.sweep, run.work), hold_out(from_model.counts, p.held_out, p.seed), model.device, hook_in,
-        hook_out, (model, text),
+        share(from_model, run.sweep, run.work), hold_out(from_model.counts, p.held_out, p.seed), opened.device, hook_in,
+        hook_out, p.model, (opened, text),
     )  # fmt: skip

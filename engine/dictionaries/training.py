@@ -269,7 +269,7 @@ class Training:
         config = DictionaryConfig(
             architecture=p.architecture, d_in=source.d_in, d_out=source.d_out, width=p.width,
             k=p.k if p.architecture in WITH_K else None, centre=not source.paired, activation="relu",
-            hook_in=material.hook_in, hook_out=material.hook_out, model="" if p.activations else p.model,
+            hook_in=material.hook_in, hook_out=material.hook_out, model=material.model,
             scale=self.first.inputs.scale,
         )  # fmt: skip
         return self.trainer.dictionary(config, self.first.inputs.scale, self.first.targets.scale)

@@ -159,7 +159,7 @@ def write_store(
                     text = isinstance(value, (str, bool, int, float))
                     out.attrs[name] = value if text else json.dumps(value, ensure_ascii=False)
                 for batch in batches:
-                    block = _to_store(batch, width, dtype, written)
+                    block = to_store(batch, width, dtype, written)
                     data.resize(written + len(block), axis=0)
                     data[written:] = block
                     written += len(block)
@@ -252,7 +252,15 @@ def _as_float32(block: Array, dtype: str) -> Floats:
         return block.astype(np.float32)
 
 
-def _to_store(batch: Any, width: int, dtype: StoreDtype, row: int) -> Array:
+def to_store(batch: Any, width: int, dtype: StoreDtype, row: int) -> Array:
+    """A batch (n, width) of floats in the stored number format; bfloat16 as its bits in uint16.
+
+    Args:
+        row: number of its first activation, for the sentence.
+
+    Raises:
+        ModelError: another width, a value that is not finite, or one too large for float16.
+    """
     block = batch.detach().float().cpu().numpy() if hasattr(batch, "detach") else np.asarray(batch, dtype=np.float32)
     if block.ndim != 2 or block.shape[1] != width:
         raise ModelError(f"A batch of activations has shape {block.shape} instead of (n, {width}).")

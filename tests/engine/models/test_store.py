@@ -54,7 +54,7 @@ def test_what_is_written_in_batches_comes_back_in_its_number_format(tmp_path: Pa
 def test_bfloat16_is_rounded_as_torch_rounds_it(values: list[float]) -> None:
     block = np.array([values], dtype=np.float32)
     expected = torch.from_numpy(block).bfloat16().float().numpy()
-    found = store._as_float32(store._to_store(block, len(values), "bfloat16", 0), "bfloat16")
+    found = store._as_float32(store.to_store(block, len(values), "bfloat16", 0), "bfloat16")
     assert np.array_equal(found, expected)
 
 
