@@ -112,7 +112,7 @@ class Workbench(QObject):
         self._looks = Looks(self._send)
         self._deaths = Deaths()
         self._connect(self.engine)
-        self.catalogue = _by_name(catalogue.read() or [])
+        self.catalogue = catalogue.by_name(catalogue.read() or [])
         self.use(session)
         if self.catalogue:
             self.catalogue_changed.emit()
@@ -397,7 +397,9 @@ class Workbench(QObject):
         return self._live.setdefault(run, LiveRun())
 
     def _learn(self, said: Any) -> None:
-        found = _by_name(said.experiments)
+        from engine.runs.catalogue import by_name
+
+        found = by_name(said.experiments)
         if found != self.catalogue:
             self.catalogue = found
             self.catalogue_changed.emit()
@@ -446,9 +448,3 @@ class Workbench(QObject):
         else:
             self.message.emit("error", told, details)
         self._looks.fail(f"{sentence} while it was looking; try again.")
-
-
-def _by_name(experiments: list[dict[str, Any]]) -> Catalogue:
-    """Experiments by name, in the order of area and title."""
-    ordered = sorted(experiments, key=lambda entry: (entry["area"], entry["title"]))
-    return {entry["name"]: entry for entry in ordered}

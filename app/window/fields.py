@@ -10,7 +10,6 @@ from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
     QCompleter,
-    QFileDialog,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -22,14 +21,12 @@ from PySide6.QtWidgets import (
 from app.theme import XS, mono, set_role, small
 from app.window.schema import Parameter, Refused, label_of
 from app.window.several import SeveralButton
-from engine.errors import SuperscopeError
 
 if TYPE_CHECKING:
     from app.workbench import Workbench
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 BOTH = "both, a run each"
-FILE, FOLDER = "Choose a file…", "Choose a folder…"
 
 
 class Field(QWidget):
@@ -284,70 +281,6 @@ class ComboField(Field):
         self.check()
 
 
-class ReferenceField(ComboField):
-    """A model or a text: the built-in references, those of the session, or a file or folder."""
-
-    def __init__(self, parameter: Parameter, workbench: Workbench) -> None:
-        super().__init__(parameter, ())
-        self._workbench = workbench
-        self._kept = ""
-        self.combo.activated.connect(self._picked)
-        workbench.things_changed.connect(self._things_changed)
-        workbench.session_changed.connect(self._fill)
-        self._fill()
-
-    def closing(self) -> None:
-        self._workbench.things_changed.disconnect(self._things_changed)
-        self._workbench.session_changed.disconnect(self._fill)
-
-    def show_value(self, value: Any) -> None:
-        super().show_value(value)
-        self._kept = self.text()
-
-    def values(self) -> list[Any]:
-        from app.window.references import check
-
-        value = self.parameter.read(self.text())
-        if isinstance(value, str):
-            try:
-                check(self.parameter.widget, value)
-            except SuperscopeError as problem:
-                raise Refused(f": {problem}") from problem
-        return [value]
-
-    def _things_changed(self, section: str) -> None:
-        if section == ("models" if self.parameter.widget == "model" else "corpora"):
-            self._fill()
-
-    def _fill(self) -> None:
-        from app.window.references import known
-
-        typed = self.text()
-        self.combo.blockSignals(True)
-        self.combo.clear()
-        self.combo.addItems(known(self._workbench, self.parameter.widget))
-        self.combo.addItem(FILE)
-        if self.parameter.widget == "model":
-            self.combo.addItem(FOLDER)
-        self.combo.setEditText(typed)
-        self.combo.blockSignals(False)
-
-    def _picked(self, place: int) -> None:
-        words = self.combo.itemText(place)
-        if words not in (FILE, FOLDER):
-            self._kept = words
-            return
-        from app.window.references import FILTERS
-
-        folder = self._workbench.settings.folder
-        if words == FILE:
-            path, _ = QFileDialog.getOpenFileName(self, "Choose a file", folder, FILTERS[self.parameter.widget])
-        else:
-            path = QFileDialog.getExistingDirectory(self, "Choose a Hugging Face model folder", folder)
-        self.combo.setEditText(path or self._kept)
-        self._kept = self.text()
-
-
 class HookLine(QLineEdit):
     """A line that says when somebody is about to type in it."""
 
@@ -410,10 +343,10 @@ def make_field(parameter: Parameter, workbench: Workbench) -> Field:
         return SwitchField(parameter)
     if parameter.kind == "choice":
         return ChoiceField(parameter)
+    from app.window.places import PLACES, PlaceField, ReferenceField
+
     if parameter.widget in ("model", "text"):
         return ReferenceField(parameter, workbench)
-    from app.window.places import PLACES, PlaceField
-
     if parameter.widget in PLACES:
         return PlaceField(parameter, workbench)
     if parameter.widget == "hook" and parameter.kind == "string":

@@ -50,3 +50,9 @@ def write(experiments: list[dict[str, Any]]) -> None:
     with contextlib.suppress(DiskError, OSError):
         content = {"version": engine.__version__, "key": key(), "experiments": experiments}
         files.write_bytes(path(), json.dumps(content, ensure_ascii=False).encode(), durable=False)
+
+
+def by_name(experiments: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Described experiments by name, in the order of area and title."""
+    ordered = sorted(experiments, key=lambda entry: (entry["area"], entry["title"]))
+    return {entry["name"]: entry for entry in ordered}

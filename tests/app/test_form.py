@@ -9,8 +9,9 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QToolButton
 
-from app.window.fields import ChoiceField, ComboField, HookField, LineField, ReferenceField, SwitchField, TextField
+from app.window.fields import ChoiceField, ComboField, HookField, LineField, SwitchField, TextField
 from app.window.form import MOST
+from app.window.places import ReferenceField
 from tests.app.conftest import Shell
 
 
