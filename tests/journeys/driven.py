@@ -86,7 +86,9 @@ def survey() -> list[dict[str, Any]]:
     """Everything a person could see or click: kind, accessible name, text, global rectangle, enabled."""
     found: list[dict[str, Any]] = []
     for widget in QApplication.allWidgets():
-        if not widget.isVisible() or widget.visibleRegion().isEmpty():
+        # A view without a frame is covered by its own viewport.
+        shown = widget.viewport() if isinstance(widget, QAbstractItemView) else widget
+        if not widget.isVisible() or shown.visibleRegion().isEmpty():
             continue
         corner = widget.mapToGlobal(QPoint(0, 0))
         entry = _entry(
