@@ -11,15 +11,15 @@ METRICS = {
     "loss": Metric(
         "Loss",
         "",
-        "Sum of its terms: mean ‖y − y′‖² of the batch divided by the mean ‖y − mean‖² of the first buffer of "
-        "activations, plus the sparsity penalty and the auxiliary loss of dead latents, each times its weight",
+        "Sum of its terms: mean ‖y − y′‖² of the batch divided by the mean ‖y − mean‖² of the "
+        "activations captured before the first step, plus the sparsity penalty and the auxiliary loss of dead latents, each times its weight",
         "log",
     ),
     "fvu": Metric(
         "FVU",
         "",
         "Fraction of variance unexplained: Σ‖y − y′‖² over the activations since the last point, divided by their number "
-        "times the mean ‖y − mean‖² of the first buffer of activations",
+        "times the mean ‖y − mean‖² of the activations captured before the first step",
         "log",
     ),
     "l0": Metric("L0", "latents", "Active latents per activation, mean since the last point"),

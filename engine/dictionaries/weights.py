@@ -49,7 +49,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Moments:
-    """Of the activations in the first buffer, in scaled units.
+    """Of the activations captured before the first step, in scaled units.
 
     Attributes:
         mean_in: (D_in,) float32; weights are made on its device.

@@ -4,8 +4,8 @@
     ŷ = z @ decoder + b_dec [+ x @ skip]
     loss = (Σ ‖ŷ − y‖² + penalties) / (n · variance) + coefficients · terms without unit
 
-Sums go over the n activations of a batch and ``variance`` is the mean ‖y − mean‖² of the first buffer, so the
-reconstruction's part of the loss is the batch's FVU. Gradients are written by hand and exact: autograd would go
+Sums go over the n activations of a batch and ``variance`` is the mean ‖y − mean‖² of what was captured before the
+first step, so the reconstruction's part of the loss is the batch's FVU. Gradients are written by hand and exact: autograd would go
 through a dense (n, width) code.
 """
 
