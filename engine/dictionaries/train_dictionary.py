@@ -12,7 +12,8 @@ METRICS = {
         "Loss",
         "",
         "Sum of its terms: mean ‖y − y′‖² of the batch divided by the mean ‖y − mean‖² of the "
-        "activations captured before the first step, plus the sparsity penalty and the auxiliary loss of dead latents, each times its weight",
+        "activations captured before the first step, plus the sparsity penalty and the auxiliary loss of dead latents, "
+        "each times its weight",
         "log",
     ),
     "fvu": Metric(

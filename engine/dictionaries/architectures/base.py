@@ -5,8 +5,8 @@
     loss = (Σ ‖ŷ − y‖² + penalties) / (n · variance) + coefficients · terms without unit
 
 Sums go over the n activations of a batch and ``variance`` is the mean ‖y − mean‖² of what was captured before the
-first step, so the reconstruction's part of the loss is the batch's FVU. Gradients are written by hand and exact: autograd would go
-through a dense (n, width) code.
+first step, so the reconstruction's part of the loss is the batch's FVU. Gradients are written by hand and
+exact: autograd would go through a dense (n, width) code.
 """
 
 from __future__ import annotations
