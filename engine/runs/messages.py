@@ -143,11 +143,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure of a run; the latest of a name wins."""
+    """A figure of a run; the latest of a name wins. ``step`` where it is a frame of its movie, in the recording."""
 
     run: str
     name: str
     figure: Figure
+    step: float | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Layout of ``runs/<id>/`` inside a session's work folder::
     record.json               RunRecord, replaced atomically
     metrics/<name>.f64        little-endian float64 rows (step, value, seconds), only appended
     figures/<name>.npz        dataset arrays, plus "__figure__": JSON of {"kind", "spec"}; replaced
+    movies/<name>/            frames of a figure (`engine.runs.movies`), only appended
     kept/<name>.npy           an array;  kept/<name>.json  its attributes
     things/<section>/<id>/    attributes.json and <name>.npy per array
     checkpoint-<n>/           values.json and <name>.npy; record.json names the valid one
@@ -35,6 +36,7 @@ import numpy.typing as npt
 from engine import files
 from engine.errors import SuperscopeError
 from engine.figures.kinds import Figure, pack, unpack
+from engine.runs import movies
 from engine.runs.run import Checkpoint, Progress, Section
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -119,7 +121,11 @@ def _flat_name(name: str, what: str) -> str:
 
 def _name(path: Path) -> str:
     """The name that `_file_name` made the file name of ``path`` from."""
-    return re.sub(r"%([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), path.name[: -len(path.suffix)])
+    return _unescaped(path.name[: -len(path.suffix)])
+
+
+def _unescaped(name: str) -> str:
+    return re.sub(r"%([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), name)
 
 
 def _named(folder: Path, suffix: str) -> list[str]:
@@ -173,6 +179,7 @@ class RecordingWriter:
         self._rows: dict[str, list[tuple[float, float, float]]] = {}
         self._flushed = time.monotonic()
         self._lock = threading.RLock()
+        self._movies: dict[str, movies.MovieWriter] = {}
         self._mend()
         self.write_record()
 
@@ -181,6 +188,8 @@ class RecordingWriter:
         files.mend_lines(self.folder / "log.jsonl")
         for path in (self.folder / "metrics").glob("*.f64"):
             _cut(path, path.stat().st_size // ROW)
+        for path in (self.folder / "movies").glob("*"):
+            movies.mend(path)
 
     def write_record(self) -> None:
         """Store the record as it is now."""
@@ -206,7 +215,12 @@ class RecordingWriter:
                 del self._rows[name]
             self._flushed = time.monotonic()
 
-    def figure(self, name: str, figure: Figure) -> None:
+    def figure(self, name: str, figure: Figure, step: float | None = None) -> None:
+        if step is not None:
+            folder = self.folder / "movies" / _flat_name(name, "a figure")
+            if name not in self._movies:
+                self._movies[name] = movies.MovieWriter(folder)
+            self._movies[name].append(step, figure)
         kind, spec, arrays = pack(figure)
         buffer = io.BytesIO()
         header = np.frombuffer(_dump({"kind": kind, "spec": spec}), dtype=np.uint8)
@@ -300,6 +314,14 @@ class Recording:
             header = json.loads(stored["__figure__"].tobytes())
             arrays = {key: stored[key] for key in stored.files if key != "__figure__"}
         return unpack(header["kind"], header["spec"], arrays)
+
+    def movie_names(self) -> list[str]:
+        found = (path.parent.name for path in (self.folder / "movies").glob("*/movie.json"))
+        return sorted(_unescaped(name) for name in found)
+
+    def movie(self, name: str) -> movies.Movie:
+        """The frames of the figure ``name``."""
+        return movies.read(self.folder / "movies" / _flat_name(name, "a figure"))
 
     def kept_names(self) -> list[str]:
         return _named(self.folder / "kept", ".npy")

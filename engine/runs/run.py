@@ -50,7 +50,7 @@ class Sink(Protocol):
 
     def progress(self, progress: Progress) -> None: ...
     def metrics(self, rows: Mapping[str, tuple[float, float, float]]) -> None: ...
-    def figure(self, name: str, figure: Figure) -> None: ...
+    def figure(self, name: str, figure: Figure, step: float | None) -> None: ...
     def kept(self, name: str, array: Array, attributes: Mapping[str, Json]) -> None: ...
     def produced(
         self, section: Section, id: str, attributes: Mapping[str, Json], arrays: Mapping[str, Array]
@@ -195,10 +195,15 @@ class Run:
             _check_name(name)
         self._sink.metrics({name: (float(step), float(value), seconds) for name, value in metrics.items()})
 
-    def show(self, name: str, figure: Figure) -> None:
-        """Show a figure; a later one of the same name replaces it."""
+    def show(self, name: str, figure: Figure, *, step: float | None = None) -> None:
+        """Show a figure; a later one of the same name replaces it.
+
+        With ``step`` it is a frame of the run's movie as well, which a person scrubs on the timeline. The frames
+        of one name differ in their numbers only: title, axes, texts and shapes stay the same
+        (`engine.runs.movies.MovieError`).
+        """
         _check_name(name)
-        self._sink.figure(name, figure)
+        self._sink.figure(name, figure, step)
 
     def keep(self, name: str, array: Any, **attributes: Json) -> None:
         """Keep an array (anything `numpy.asarray` takes) under ``name``; ``attributes`` describe it (unit, axes)."""

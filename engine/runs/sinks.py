@@ -25,8 +25,8 @@ class NullSink:
     def metrics(self, rows: Rows) -> None:
         """One (step, value, seconds) per metric name."""
 
-    def figure(self, name: str, figure: Figure) -> None:
-        """A figure to show under ``name``."""
+    def figure(self, name: str, figure: Figure, step: float | None = None) -> None:
+        """A figure to show under ``name``; with ``step`` a frame of its movie."""
 
     def kept(self, name: str, array: Array, attributes: Mapping[str, Json]) -> None:
         """An array to keep under ``name``."""
@@ -58,9 +58,9 @@ class FanOut:
         for sink in self._sinks:
             sink.metrics(rows)
 
-    def figure(self, name: str, figure: Figure) -> None:
+    def figure(self, name: str, figure: Figure, step: float | None = None) -> None:
         for sink in self._sinks:
-            sink.figure(name, figure)
+            sink.figure(name, figure, step)
 
     def kept(self, name: str, array: Array, attributes: Mapping[str, Json]) -> None:
         for sink in self._sinks:
@@ -101,7 +101,7 @@ class MemorySink(NullSink):
         for name, row in rows.items():
             self.rows.setdefault(name, []).append(row)
 
-    def figure(self, name: str, figure: Figure) -> None:
+    def figure(self, name: str, figure: Figure, step: float | None = None) -> None:
         self.figures[name] = figure
 
     def kept(self, name: str, array: Array, attributes: Mapping[str, Json]) -> None:
@@ -128,8 +128,8 @@ class MessageSink:
     def metrics(self, rows: Rows) -> None:
         self._send(messages.Measured(self._run, {name: np.array([row]) for name, row in rows.items()}))
 
-    def figure(self, name: str, figure: Figure) -> None:
-        self._send(messages.Shown(self._run, name, figure))
+    def figure(self, name: str, figure: Figure, step: float | None = None) -> None:
+        self._send(messages.Shown(self._run, name, figure, step))
 
     def kept(self, name: str, array: Array, attributes: Mapping[str, Json]) -> None:
         self._send(messages.Kept(self._run, name, list(array.shape), array.dtype.str, dict(attributes)))

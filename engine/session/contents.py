@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from engine.errors import SuperscopeError
 from engine.figures.kinds import Figure
+from engine.runs.movies import Movie
 from engine.runs.recording import ENDED, Recording, RunRecord
 from engine.session import layout
 from engine.session.edits import Edits
@@ -165,6 +166,19 @@ class Contents:
             return self._file(id).figure(id, name)
         with _reading(f"The figure {name} of run {id}"):
             return recording.figure(name)
+
+    def movie_names(self, id: str) -> list[str]:
+        """Names of the run's figures that have a movie."""
+        recording = self._recording(id)
+        return recording.movie_names() if recording else self._file(id).names(f"runs/{id}/movies")
+
+    def movie(self, id: str, name: str) -> Movie:
+        """The frames of a figure, read when they are asked for."""
+        recording = self._recording(id)
+        if recording is None:
+            return self._file(id).movie(id, name)
+        with _reading(f"The movie of {name} of run {id}"):
+            return recording.movie(name)
 
     def kept_names(self, id: str) -> list[str]:
         recording = self._recording(id)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import files
+from engine.runs import movies
 from engine.runs.recording import Recording, RecordingWriter, write_checkpoint
 from engine.session import layout
 from engine.session.checking import check_external
@@ -101,6 +102,10 @@ def _restore(stored: StoredFile, id: str, folder: Path) -> None:
             files.append(place / "metrics" / f"{name}.f64", stored.metric(id, name).astype("<f8").tobytes())
         for name in stored.names(f"runs/{id}/figures"):
             writer.figure(name, stored.figure(id, name))
+        for name in stored.names(f"runs/{id}/movies"):
+            movie, frames = stored.movie(id, name), movies.MovieWriter(place / "movies" / name)
+            for step, frame in zip(movie.steps, movie.frames(), strict=True):
+                frames.append(float(step), frame)
         for name in stored.names(f"runs/{id}/kept"):
             writer.kept(name, np.asarray(stored.kept(id, name)), stored.kept_attributes(id, name))
         for line in stored.log(id):

@@ -14,6 +14,7 @@ import numpy as np
 
 from engine.errors import SuperscopeError
 from engine.figures.kinds import pack
+from engine.runs.movies import Movie
 from engine.runs.recording import Recording, RunRecord
 from engine.session import bulk, encoding, layout
 from engine.session.errors import SessionError
@@ -94,6 +95,12 @@ class Gathering:
         for name in recording.figure_names():
             with self._leaving_out(figures, name):
                 self._figure(figures.create_group(name), recording, name)
+        names = recording.movie_names()
+        if names:
+            parent = group.create_group("movies")
+            for name in names:
+                with self._leaving_out(parent, name):
+                    self._movie(parent.create_group(name), recording.movie(name))
         kept = group.create_group("kept")
         for name in recording.kept_names():
             with self._leaving_out(kept, name):
@@ -107,6 +114,14 @@ class Gathering:
         encoding.put(group, {"kind": kind, "spec": spec})
         for part, array in arrays.items():
             encoding.put_array(group, part, array)
+
+    def _movie(self, group: Any, movie: Movie) -> None:
+        encoding.put(group, {"kind": movie.kind, "spec": movie.spec})
+        encoding.put_array(group, "steps", movie.steps)
+        for part, arrays in (("fixed", movie.fixed), ("stacks", movie.stacks)):
+            inner = group.create_group(part)
+            for name, array in arrays.items():
+                encoding.put_array(inner, name, np.asarray(array))
 
     def _checkpoint(self, group: Any, recording: Recording, name: str) -> None:
         if not name:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from engine.errors import SuperscopeError
 from engine.figures.kinds import Figure, unpack
+from engine.runs.movies import Movie
 from engine.runs.recording import ENDED, RunRecord
 from engine.runs.run import Checkpoint
 from engine.session import checking, encoding, layout, migration
@@ -304,6 +305,21 @@ class StoredFile:
             spec = values.get("spec")
             arrays = {part: self.whole(f"{where}/{part}") for part in encoding.array_names(group)}
             return unpack(str(values.get("kind")), spec if isinstance(spec, dict) else {}, arrays)
+
+    def movie(self, id: str, name: str) -> Movie:
+        """The frames of a run's figure, each read when it is asked for."""
+        where = f"runs/{id}/movies/{name}"
+        with self.touching(where), self.opened() as file:
+            group = self.group(file, where)
+            if group is None:
+                raise NotInSession(f"The figure {name} of run {id} in {self.name} has no movie.")
+            values = encoding.get(group)
+        spec, steps = values.get("spec"), self.whole(f"{where}/steps")
+        fixed = {part: self.whole(f"{where}/fixed/{part}") for part in self.names(f"{where}/fixed")}
+        stacks = {part: self.lazily(f"{where}/stacks/{part}") for part in self.names(f"{where}/stacks")}
+        if steps.ndim != 1 or any(stack.ndim < 1 or len(stack) != len(steps) for stack in stacks.values()):
+            raise SessionError(f"{where} in {self.name} has frames without steps; the rest of the session can be used.")
+        return Movie(str(values.get("kind")), spec if isinstance(spec, dict) else {}, steps, fixed, stacks)
 
     def kept(self, id: str, name: str) -> Array | StoredArray:
         """A kept array, lazily."""
