@@ -18,6 +18,7 @@ from engine.dictionaries.sources import ModelSource, Source, StoredSource, hold_
 from engine.dictionaries.splice import Evaluation, Probe, evaluate
 from engine.dictionaries.training_parameters import TRANSCODERS, TrainDictionary
 from engine.models.opening import OpenModel, choose_device, open_model
+from engine.models.toys import Planted
 from engine.runs.run import Run
 from engine.text.corpora import open_corpus
 from engine.text.tokens import Contexts, contexts
@@ -38,6 +39,8 @@ class Material:
         hook_in, hook_out: what the dictionary reads and rebuilds, by name: hook points, or files that name none.
         model: reference of the model that the activations are of, "" where that is not known.
         reading: the model and its text; None where activations are stored.
+        predicted: whether the model predicts that text, so that cross entropy means something.
+        planted: names and directions (features, d_out) of what was planted in a toy at ``hook_out``; None if nothing.
     """
 
     source: Source
@@ -47,6 +50,8 @@ class Material:
     hook_out: str
     model: str
     reading: tuple[OpenModel, Contexts] | None
+    predicted: bool = True
+    planted: Planted | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -69,7 +74,7 @@ class Material:
             mean: (d_out,) mean of the training activations, for mean ablation.
         """
         which = self._measured()
-        if self.reading is not None:
+        if self.reading is not None and self.predicted:
             model, text = self.reading
             ids, counted = np.asarray(text.ids[which]), np.asarray(text.counted[which])
             return evaluate(model, dictionary, ids, counted, mean, run)
@@ -88,8 +93,13 @@ class Material:
         """Measures cross entropy on a few held-out contexts, again and again.
 
         Raises:
-            DictionaryError: activations are stored, so there is no model to predict with.
+            DictionaryError: activations are stored, so there is no model to predict with, or it predicts no tokens.
         """
+        if not self.predicted:
+            raise DictionaryError(
+                f"{self.model} does not predict the tokens it reads, so cross entropy cannot be measured; "
+                "set measure_every to 0."
+            )
         if self.reading is None:
             raise DictionaryError(
                 "Stored activations come without a model, so cross entropy cannot be measured; set measure_every to 0."
@@ -121,11 +131,12 @@ def open_material(p: TrainDictionary, run: Run) -> Material:
     for hook in (hook_in, hook_out):
         opened.check_hook(hook)
     text = contexts(
-        open_corpus(p.text), opened, tokens=p.tokens, context=p.context, prepend_bos=p.prepend_bos,
+        open_corpus(p.text, work=run.work), opened, tokens=p.tokens, context=p.context, prepend_bos=p.prepend_bos,
         include_special=p.include_special, run=run,
     )  # fmt: skip
     from_model = ModelSource(opened, text, hook_in, hook_out)
     return Material(
         share(from_model, run.sweep, run.work), hold_out(from_model.counts, p.held_out, p.seed), opened.device, hook_in,
-        hook_out, p.model, (opened, text),
+        hook_out, p.model, (opened, text), predicted=bool(text.facts.get("predicted", True)),
+        planted=opened.planted.get(hook_out),
     )  # fmt: skip

@@ -40,7 +40,7 @@ def fit_priors(p: ActivationPriors, run: Run) -> None:
     hook = dictionary.config.hook_in if dictionary else p.hook
     model.check_hook(hook)
     text = contexts(
-        open_corpus(p.text), model, tokens=p.tokens, context=p.context, prepend_bos=p.prepend_bos,
+        open_corpus(p.text, work=run.work), model, tokens=p.tokens, context=p.context, prepend_bos=p.prepend_bos,
         include_special=p.include_special, run=run,
     )  # fmt: skip
     run.fact("text", text.facts)

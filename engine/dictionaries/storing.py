@@ -38,7 +38,7 @@ def store(p: StoreActivations, run: Run) -> None:
     run.stage(f"Opening {p.model}")
     model = open_model(p.model, device=p.device, dtype=p.dtype, run=run, work=run.work)
     text = contexts(
-        open_corpus(p.text), model, tokens=p.tokens, context=p.context, prepend_bos=p.prepend_bos,
+        open_corpus(p.text, work=run.work), model, tokens=p.tokens, context=p.context, prepend_bos=p.prepend_bos,
         include_special=p.include_special, run=run,
     )  # fmt: skip
     source = ModelSource(model, text, p.hook, p.hook_out)

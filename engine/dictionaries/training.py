@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from engine.dictionaries import report
+from engine.dictionaries import planted, report
 from engine.dictionaries.architectures import make
 from engine.dictionaries.buffer import Buffer
 from engine.dictionaries.errors import DictionaryError
@@ -190,6 +190,8 @@ class Training:
             seconds = self.run.seconds
             numbers = self._window.row(self.first.unit, seconds)
             self._window = report.Window(since=seconds)
+            if self.material.planted is not None and not last:  # the last is that of the dictionary as it is kept
+                numbers["planted"] = planted.mean_max_cosine(trainer.weights.decoder, self.material.planted[1])
             self.run.log(
                 done, **numbers, **trainer.live(), dead=trainer.dead_share, lr=step.lr, passes=self.buffer.passes
             )
@@ -240,6 +242,12 @@ class Training:
         if recovery is not None:
             self.run.show("ce", report.ce_table(recovery, self.p.seed))
         numbers = report.final_numbers(recovery, quality)
+        if self.material.planted is not None:
+            match, table = planted.score(self._dictionary(), *self.material.planted, self.p.seed)
+            self.run.show("planted features", table)
+            numbers["planted"] = match.mean
+            self.run.fact("planted_found", match.found)
+            self.run.fact("planted_control", float(match.control.mean()))
         self.run.log(self.trainer.done, **numbers)
         self.run.fact("passes", self.buffer.passes)
         self._keep(finished=True, measured=numbers, density=quality.density)

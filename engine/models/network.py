@@ -205,22 +205,18 @@ class NetworkBridge(HookedRootModule):
             positional_embedding_type=None,
             device=torch.device(device),
         )
-        as_tensor = lambda array: torch.tensor(array, device=device, dtype=dtype)  # noqa: E731
-        self.table = nn.Parameter(as_tensor(network.inputs), requires_grad=False)
-        self.kept = nn.ParameterDict(
-            {_key(name): nn.Parameter(as_tensor(w), requires_grad=False) for name, w in network.weights.items()}
-        )
-        self.embed = nn.Module()
-        self.embed.hook_out = HookPoint()
-        blocks = [nn.Module() for _ in range(self.cfg.n_layers)]
+
+        def fixed(array: Array) -> nn.Parameter:
+            return nn.Parameter(torch.tensor(array, device=device, dtype=dtype), requires_grad=False)
+
+        self.table = fixed(network.inputs)
+        self.kept = nn.ParameterDict({_key(name): fixed(weight) for name, weight in network.weights.items()})
+        names: list[list[str]] = [["hook_in"] for _ in range(self.cfg.n_layers)]
         for stage in network.stages:
-            setattr(blocks[stage.layer], f"hook_{stage.name}", HookPoint())
-            if stage.activation != "none":
-                setattr(blocks[stage.layer], f"hook_{stage.name}_pre", HookPoint())
-        for block in blocks:
-            block.hook_in = HookPoint()
-        self.blocks = nn.ModuleList(blocks)
-        self.setup()
+            names[stage.layer] += [f"hook_{stage.name}"] + [f"hook_{stage.name}_pre"] * (stage.activation != "none")
+        self.embed = _points(["hook_out"])
+        self.blocks = nn.ModuleList(_points(found) for found in names)
+        self.setup()  # type: ignore[no-untyped-call]
         self.eval()
 
     @property
@@ -230,30 +226,44 @@ class NetworkBridge(HookedRootModule):
 
     def forward(self, tokens: Tensor, **_: Any) -> Tensor:
         """The last value for sample numbers (batch, position). Arguments that only transformers know are ignored."""
-        values = {INPUTS: self.embed.hook_out(self.table[tokens])}
+        values: dict[str, Tensor] = {INPUTS: self._seen(self.embed, "hook_out", self.table[tokens])}
         last, layer = INPUTS, -1
         for stage in self.network.stages:
             block = self.blocks[stage.layer]
             read = values[stage.of or last]
             if stage.layer != layer:
                 layer = stage.layer
-                read = block.hook_in(read)
+                read = self._seen(block, "hook_in", read)
             value = self._product(read, stage.weight, stage.transpose)
             if stage.times:
                 value = value * self._product(read, stage.times, stage.transpose)
             if stage.bias:
                 value = value + self.kept[_key(stage.bias)]
             if stage.activation == "relu":
-                value = torch.relu(getattr(block, f"hook_{stage.name}_pre")(value))
+                value = torch.relu(self._seen(block, f"hook_{stage.name}_pre", value))
             if stage.plus:
                 value = value + values[stage.plus]
-            values[stage.name] = getattr(block, f"hook_{stage.name}")(value)
+            values[stage.name] = self._seen(block, f"hook_{stage.name}", value)
             last = stage.name
         return values[last]
 
+    @staticmethod
+    def _seen(block: nn.Module, name: str, value: Tensor) -> Tensor:
+        """``value`` as it leaves the hook point ``name`` of ``block``."""
+        seen: Tensor = getattr(block, name)(value)
+        return seen
+
     def _product(self, value: Tensor, name: str, transpose: bool) -> Tensor:
-        weight = self.kept[_key(name)]
+        weight: Tensor = self.kept[_key(name)]
         return value @ (weight.T if transpose else weight)
+
+
+def _points(names: Sequence[str]) -> nn.Module:
+    """A block that holds nothing but hook points."""
+    block = nn.Module()
+    for name in names:
+        setattr(block, name, HookPoint())  # type: ignore[no-untyped-call]
+    return block
 
 
 def _key(name: str) -> str:

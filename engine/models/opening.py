@@ -6,7 +6,7 @@ import gc
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,13 @@ from transformer_lens.model_bridge.bridge import TransformerBridge
 from engine.models import memory
 from engine.models.convert import converted
 from engine.models.errors import ModelError
-from engine.models.facts import ModelFacts, facts_of, hash_of
+from engine.models.facts import ModelFacts, facts_of, hash_of, of_toy
 from engine.models.folder import ModelFolder, inspect, stamp
 from engine.models.hooks import HookPoint, canonical_names, list_hook_points, unknown_hook
 from engine.models.plain import PlainForward
 from engine.models.references import Reference, parse
 from engine.models.smollm2 import smollm2
-from engine.models.toys import content_hash, stored
+from engine.models.toys import Planted, content_hash, load_toy, network_weights, planted, stored
 
 if TYPE_CHECKING:
     from engine.models.prompt_pass import PromptPass
@@ -42,6 +42,7 @@ class OpenModel:
         bridge: TransformerLens' model, in evaluation mode.
         tokenizer: its tokenizer; `encode` is the way to ids.
         facts: the model card.
+        planted: by hook point the names and directions (features, width) of what was planted in a toy.
         lock: held during a forward pass that has hooks; jobs and looks run on different threads. Nobody waits
             for a person inside it.
         passes: the last prompts' activations, by ids.
@@ -51,6 +52,7 @@ class OpenModel:
     bridge: TransformerBridge
     tokenizer: Any
     facts: ModelFacts
+    planted: dict[str, Planted] = field(default_factory=dict, repr=False)
     lock: Any = field(default_factory=threading.RLock, repr=False)
     passes: OrderedDict[tuple[int, ...], PromptPass] = field(default_factory=OrderedDict, repr=False)
 
@@ -224,13 +226,18 @@ class _Source:
     text: str
     folder: ModelFolder | None = None
     toy: tuple[dict[str, Any], dict[str, Any]] | None = None
+    planted: dict[str, Planted] = field(default_factory=dict)
 
     @classmethod
     def of(cls, reference: Reference, dtype: str, run: Run | None, work: Path | None) -> _Source:
         if reference.kind in ("demo", "toy"):
             attributes, arrays = stored(reference, work)
-            parameters = sum(int(array.size) for array in arrays.values())
-            return cls(parameters, content_hash(arrays), reference.text, toy=(attributes, arrays))
+            weights = network_weights(arrays)
+            parameters = sum(int(array.size) for array in weights.values())
+            toy = (attributes, weights)
+            return cls(
+                parameters, content_hash(arrays), reference.text, toy=toy, planted=planted(attributes, arrays)
+            )
         if reference.kind == "smollm2":
             path = smollm2(run)
         elif reference.kind == "gguf":
@@ -247,15 +254,16 @@ class _Source:
 
 def _open(reference: Reference, source: _Source, device: str, dtype: str) -> OpenModel:
     if source.toy is not None:
-        from engine.models.native import load_native
-
-        bridge, content = load_native(*source.toy, device=device, dtype=DTYPES[dtype]), source.stamp
+        bridge, content = load_toy(*source.toy, device=device, dtype=DTYPES[dtype]), source.stamp
     else:
         assert source.folder is not None
         bridge, content = _boot(source.folder, device, dtype), hash_of(source.folder, reference)
     bridge.eval()
     facts = facts_of(bridge, reference, device=device, dtype=dtype, source=source.text, source_hash=content)
-    return OpenModel(reference.text, bridge, bridge.tokenizer, facts)
+    if source.toy is not None:
+        own = of_toy(source.toy[0])
+        facts = replace(facts, text=own.get("text", ""), example=own.get("example", ""))
+    return OpenModel(reference.text, bridge, bridge.tokenizer, facts, source.planted)
 
 
 def _boot(folder: ModelFolder, device: str, dtype: str) -> TransformerBridge:

@@ -14,6 +14,8 @@ from engine.models.errors import ModelError
 from engine.models.references import Reference
 
 Array: TypeAlias = npt.NDArray[Any]
+Planted: TypeAlias = tuple[tuple[str, ...], Array]  # names, and directions (features, width)
+PLANTED = "planted."  # before a hook point's name: the directions of the features planted there
 
 
 def stored(reference: Reference, work: Path | None) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -38,9 +40,39 @@ def stored(reference: Reference, work: Path | None) -> tuple[dict[str, Any], dic
         attributes, arrays = find_thing(work, "models", reference.value)
     except NotInSession:
         raise ModelError(
-            f"This session has no toy model {reference.value}; train one with tiny-language-model, or choose another."
+            f"This session has no toy model {reference.value}; train one under Toy models, or choose another."
         ) from None
     return dict(attributes), {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def load_toy(attributes: Mapping[str, Any], arrays: Mapping[str, Array], **place: Any) -> Any:
+    """The toy as TransformerLens' bridge, or under its interface; ``place`` is device and dtype. Raises `ModelError`."""
+    from engine.models import native, network
+
+    if attributes.get("kind") == network.KIND:
+        return network.load_network(attributes, arrays, **place)
+    return native.load_native(attributes, arrays, **place)
+
+
+def network_weights(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays of a toy that belong to its network: without what was planted in it."""
+    return {name: array for name, array in arrays.items() if not name.startswith(PLANTED)}
+
+
+def planted(attributes: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, Planted]:
+    """By hook point the names of the features planted in a toy and their directions (features, width) there.
+
+    Raises:
+        ModelError: names and directions do not fit each other.
+    """
+    names = attributes.get("planted")
+    found = {}
+    for hook, known in (names if isinstance(names, Mapping) else {}).items():
+        directions = np.asarray(arrays.get(PLANTED + hook, np.empty((0, 0))), dtype=np.float32)
+        if directions.ndim != 2 or len(directions) != len(known) or not np.isfinite(directions).all():
+            raise ModelError(f"What was planted in this toy at {hook} is damaged; train the toy again.")
+        found[str(hook)] = (tuple(str(name) for name in known), directions)
+    return found
 
 
 def content_hash(arrays: Mapping[str, Array]) -> str:

@@ -4,7 +4,7 @@ Layout of ``movies/<name>/`` in a recording::
 
     movie.json        {"kind", "spec", "stacks": {array: [dtype, shape of one frame]}}
     fixed.npz         arrays of text, which all frames share
-    <array>.raw       one frame after another, only appended
+    <array>.raw       one frame after another as float32 (uint8 and bool as they are), only appended
     steps.f64         little-endian float64, appended last: a frame without its step is not there
 """
 
@@ -93,7 +93,7 @@ class MovieWriter:
         kind, spec, arrays = pack(figure)
         spec = json.loads(json.dumps(spec))  # as it is read again
         fixed = {name: array for name, array in arrays.items() if array.dtype.kind in "US"}
-        moving = {name: np.ascontiguousarray(array) for name, array in arrays.items() if name not in fixed}
+        moving = {name: _compact(array) for name, array in arrays.items() if name not in fixed}
         form = (kind, spec, {name: [array.dtype.str, list(array.shape)] for name, array in moving.items()})
         if self._form is None:
             self._begin(form, fixed)
@@ -117,7 +117,7 @@ class MovieWriter:
     def _check(self, title: str, form: tuple[str, Any, Any], fixed: dict[str, Array]) -> None:
         assert self._form is not None
         same = fixed.keys() == self._fixed.keys() and all(np.array_equal(fixed[n], self._fixed[n]) for n in fixed)
-        if form[0] != self._form[0] or form[2] != self._form[2] or form[1] != self._form[1] or not same:
+        if json.dumps(form, sort_keys=True) != json.dumps(self._form, sort_keys=True) or not same:  # NaN equals itself
             raise MovieError(
                 f"The frames of “{title}” differ in more than their numbers, so they make no movie: "
                 "title, axes, texts and shapes have to stay the same."
@@ -133,6 +133,12 @@ class MovieWriter:
             except OSError as problem:
                 raise files.explain(problem, self._folder / name) from problem
         del self._steps[keep:]
+
+
+def _compact(array: Array) -> Array:
+    """Numbers as float32, which a picture does not tell from float64; bytes and truths as they are."""
+    keep = array.dtype == np.uint8 or array.dtype.kind == "b"
+    return np.array(array, dtype=array.dtype if keep else np.float32, order="C")
 
 
 def mend(folder: Path) -> None:

@@ -33,7 +33,7 @@ CorpusRef: TypeAlias = Annotated[
     str,
     Field(
         min_length=1,
-        description="Text: stories, python-docs, a .txt, .jsonl or .parquet file, or a Hugging Face dataset",
+        description="Text: stories, python-docs, a .txt, .jsonl or .parquet file, a Hugging Face dataset or toy:RUN",
         json_schema_extra=_extra("text"),
     ),
 ]

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.text import python_docs, reading, stories
+from engine.text import python_docs, reading, stories, toys
 from engine.text.errors import TextError
 from engine.text.references import Kind, TextReference, parse
+from engine.text.toys import ToyData
 
 HASHED_WHOLE = 64 << 20  # bytes up to which a file's whole content is hashed
 
@@ -28,6 +29,7 @@ class Corpus:
         source: gives the documents anew, each as an iterator of its chunks of characters.
         facts: what is known without reading it (characters, documents, sha256, bytes, column).
         fingerprint: changes when the text changes; tokens are cached under it.
+        toy: the tokens of a toy's data, which need no tokenizer; None for a text.
     """
 
     reference: str
@@ -37,6 +39,7 @@ class Corpus:
     fingerprint: str
     endless: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
+    toy: ToyData | None = None
 
     def documents(self) -> Iterator[str]:
         """The documents in order. A .txt file is one document, too long to hold: it comes in its pieces."""
@@ -59,12 +62,13 @@ class Corpus:
         return {"reference": self.reference, "title": self.title, "kind": self.kind, **self.facts}
 
 
-def open_corpus(reference: str, *, column: str | None = None) -> Corpus:
+def open_corpus(reference: str, *, column: str | None = None, work: Path | None = None) -> Corpus:
     """Open the text named ``reference`` (see `engine.text.references`).
 
     Args:
         reference: the name; a column behind ``#`` may be part of it.
         column: the column to read, before the one in the reference.
+        work: the session's work folder, where ``toy:RUN`` is looked up.
 
     Raises:
         TextError: it is not there, empty, damaged, or the column is not in it.
@@ -77,6 +81,8 @@ def open_corpus(reference: str, *, column: str | None = None) -> Corpus:
         return _python_docs()
     if parsed.kind == "dataset":
         return _dataset(parsed, wanted)
+    if parsed.kind == "toy":
+        return _toy(parsed.value, work)
     path = parsed.path
     reading.check_file(path)
     if parsed.kind == "txt":
@@ -110,6 +116,14 @@ def _stories(seed: int) -> Corpus:
         endless=True,
         facts=facts,
     )
+
+
+def _toy(run: str, work: Path | None) -> Corpus:
+    attributes, data = toys.find(run, work)
+    digest = hashlib.sha256(data.tokens.tobytes()).hexdigest()
+    facts = {"sequences": len(data.tokens), "length": data.tokens.shape[1], "sha256": digest}
+    title = str(attributes.get("title") or f"Data of {run}")
+    return Corpus(f"toy:{run}", title, "toy", lambda: iter(()), f"toy {digest}", facts=facts, toy=data)
 
 
 def _python_docs() -> Corpus:

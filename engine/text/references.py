@@ -7,6 +7,7 @@
 ``PATH.jsonl``         a JSON object a line; ``PATH.jsonl#column`` chooses the column
 ``PATH.parquet``       a Parquet table; ``PATH.parquet#column`` chooses the column
 ``org/name``           a Hugging Face dataset; ``org/name:config#column`` chooses both
+``toy:RUN``            the data of a toy model that was trained in this session
 =====================  ==================================================================
 """
 
@@ -19,7 +20,7 @@ from typing import Literal, TypeAlias
 
 from engine.text.errors import TextError
 
-Kind: TypeAlias = Literal["stories", "python-docs", "txt", "jsonl", "parquet", "dataset"]
+Kind: TypeAlias = Literal["stories", "python-docs", "txt", "jsonl", "parquet", "dataset", "toy"]
 
 BUILT_IN = ("stories", "python-docs")
 SUFFIXES: dict[str, Kind] = {
@@ -31,6 +32,7 @@ SUFFIXES: dict[str, Kind] = {
     ".parquet": "parquet",
 }
 FILE_PATTERNS = tuple(f"*{suffix}" for suffix in SUFFIXES)
+_RUN = re.compile(r"[a-z0-9][a-z0-9-]{0,119}")
 _DATASET = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(:(?P<config>[\w.-]+))?$")
 
 
@@ -65,6 +67,10 @@ def parse(reference: str) -> TextReference:
         TextError: it is none of the known forms.
     """
     whole = reference.strip()
+    if whole.startswith("toy:"):
+        if not _RUN.fullmatch(whole[4:]):
+            raise TextError(f"“{whole}” names no run; write toy: and a run's id, as in toy:modular-addition-1.")
+        return TextReference("toy", whole[4:])
     kind = SUFFIXES.get(Path(whole).suffix.lower())
     if kind is not None:
         return TextReference(kind, whole)
@@ -83,5 +89,5 @@ def parse(reference: str) -> TextReference:
         return TextReference("dataset", dataset["name"], column=chosen, config=dataset["config"] or "")
     raise TextError(
         f"“{whole}” is no text that can be opened; give stories, python-docs, a .txt, .jsonl or .parquet file, "
-        "or a Hugging Face dataset as org/name."
+        "a Hugging Face dataset as org/name, or the data of a toy as toy:RUN."
     )

@@ -21,6 +21,7 @@ from engine.text.corpora import Corpus
 from engine.text.errors import TextError
 from engine.text.packing import pack
 from engine.text.references import BUILT_IN
+from engine.text.toys import ToyData
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
@@ -56,7 +57,7 @@ class Contexts:
             and behind the last token asked for.
         facts: ``tokens`` of the text taken, ``asked``, ``contexts``, ``context``, ``context_asked``, ``documents``
             begun, ``unknown`` tokens and ``unknown_share``, ``bos`` (the token in front or None), ``text`` (the
-            corpus' description).
+            corpus' description); for a toy's data ``predicted``, whether its tokens are what the toy predicts.
     """
 
     ids: Array
@@ -91,6 +92,8 @@ def contexts(
         TextError: the text is empty or damaged, or the vocabulary lacks more than 5 % of it.
         DiskError: the cache of tokens cannot be written.
     """
+    if corpus.toy is not None:
+        return _of_toy(corpus, corpus.toy, model, tokens, run)
     own = int(model.facts.context)
     length = min(context, own)
     tokenizer = model.tokenizer
@@ -115,11 +118,45 @@ def contexts(
         # What a run has read stands in the session's tree beside models and dictionaries.
         used = {"tokenizer": model.reference, "tokens": found["tokens"]}
         run.produce("corpora", corpus_id(corpus.reference), {"title": corpus.title, "source": text, **used})
-    if run is not None and found["tokens"] < tokens:
-        run.say(
-            f"{corpus.title} gave {found['tokens']:,} of the {tokens:,} tokens asked for: it has no more.", "warning"
-        )
+    _say_what_is_missing(corpus, found["tokens"], tokens, run)
     return Contexts(ids, counted, facts)
+
+
+def _say_what_is_missing(corpus: Corpus, found: int, asked: int, run: Run | None) -> None:
+    if run is not None and found < asked:
+        run.say(f"{corpus.title} gave {found:,} of the {asked:,} tokens asked for: it has no more.", "warning")
+
+
+def _of_toy(corpus: Corpus, data: ToyData, model: TokenisingModel, tokens: int, run: Run | None) -> Contexts:
+    """The first sequences of a toy's data: each is a context as it stands, since the toy read it so in training.
+
+    Raises:
+        TextError: another model was given, or one that does not read sequences of this length.
+    """
+    made_for, length = getattr(model.facts, "text", ""), data.tokens.shape[1]
+    if made_for != corpus.reference:
+        raise TextError(
+            f"The data {corpus.reference} is numbers of the toy's own tokens, which only the model "
+            f"{corpus.reference} reads; choose that model, or another text for {model.reference}."
+        )
+    if length > int(model.facts.context) or not len(data.tokens):
+        raise TextError(f"{corpus.title} has {len(data.tokens):,} sequences of {length:,} tokens; train the toy again.")
+    counted = data.counted if data.counted is not None else np.ones(data.tokens.shape, dtype=bool)
+    seen = np.cumsum(counted.sum(axis=1))
+    rows = min(int(np.searchsorted(seen, tokens)) + 1, len(data.tokens))
+    counted = np.array(counted[:rows], dtype=bool)
+    behind = np.cumsum(counted).reshape(counted.shape) > tokens
+    counted &= ~behind
+    found = int(counted.sum())
+    if not found:
+        raise TextError(f"{corpus.title} has no position that counts; train the toy again.")
+    facts = {
+        "tokens": found, "contexts": rows, "documents": rows, "unknown": 0, "unknown_share": 0.0,
+        "asked": tokens, "context": length, "context_asked": length, "bos": None, "text": corpus.describe(),
+        "predicted": data.next_token,
+    }  # fmt: skip
+    _say_what_is_missing(corpus, found, tokens, run)
+    return Contexts(np.asarray(data.tokens[:rows], dtype=np.int32), counted, facts)
 
 
 def corpus_id(reference: str) -> str:

@@ -30,12 +30,15 @@ class ToyData:
         features: (sequences, length, features) values of the planted features; None where there are none.
             A feature is active where its value is not 0.
         names: one per feature.
+        next_token: whether the toy predicts each token from those before, as a language model does, so that its
+            cross entropy on these tokens means something.
     """
 
     tokens: Array
     counted: Array | None = None
     features: Array | None = None
     names: tuple[str, ...] = ()
+    next_token: bool = False
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 2 or self.tokens.dtype.kind not in "iu":
@@ -55,7 +58,7 @@ class ToyData:
             arrays["counted"] = self.counted.astype(bool)
         if self.features is not None:
             arrays["features"] = self.features
-        return {"features": list(self.names)}, arrays
+        return {"features": list(self.names), "next_token": self.next_token}, arrays
 
 
 def read(attributes: Mapping[str, Any], arrays: Mapping[str, Array]) -> ToyData:
@@ -63,7 +66,10 @@ def read(attributes: Mapping[str, Any], arrays: Mapping[str, Array]) -> ToyData:
     if "tokens" not in arrays:
         raise TextError("This corpus has no tokens of a toy; choose the corpus of a run that trained one.")
     names = attributes.get("features") or ()
-    return ToyData(arrays["tokens"], arrays.get("counted"), arrays.get("features"), tuple(map(str, names)))
+    next_token = attributes.get("next_token") is True
+    return ToyData(
+        arrays["tokens"], arrays.get("counted"), arrays.get("features"), tuple(map(str, names)), next_token
+    )
 
 
 def find(run: str, work: Path | None) -> tuple[dict[str, Any], ToyData]:

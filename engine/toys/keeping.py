@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engine.runs.run import Run
 
 Array: TypeAlias = npt.NDArray[Any]
-PLANTED = "planted."  # before the hook point's name, in the names of a model's arrays
+SAMPLES, LONGEST = 12, 48  # samples, and tokens, of the prompt that a toy proposes
 
 
 def keep_toy(
@@ -41,6 +41,7 @@ def keep_toy(
     """
     from engine.models.native import save_native
     from engine.models.network import Network, save_network
+    from engine.models.toys import PLANTED
 
     reference = f"toy:{run.id}"
     if isinstance(model, Network):
@@ -49,9 +50,22 @@ def keep_toy(
         stored, arrays = save_native(model, reference=reference)
     for hook, (_, directions) in (planted or {}).items():
         arrays[PLANTED + hook] = np.asarray(directions, dtype=np.float32)
+    stored |= {"text": reference, "example": _example(model, data)}
     stored["planted"] = {hook: list(names) for hook, (names, _) in (planted or {}).items()}
     run.produce("models", run.id, {"title": title, **stored, **attributes}, arrays)
     described, tokens = data.store()
     about = {"title": f"{title}: data", "source": {"reference": reference, "title": title, "kind": "toy"}}
     run.produce("corpora", run.id, {**about, **described, "tokens": int(data.tokens.size)}, tokens)
     run.say(f"The toy is in the session as the model {reference}, its data as the text {reference}.")
+
+
+def _example(model: TransformerBridge | Network, data: ToyData) -> str:
+    """A prompt of the toy's own data, as a person types it."""
+    from engine.models.network import Network
+
+    if isinstance(model, Network):
+        return " ".join(str(number) for number in range(min(model.samples, SAMPLES)))
+    counted = data.counted[0] if data.counted is not None else np.ones(data.tokens.shape[1], dtype=bool)
+    ids = [int(token) for token in data.tokens[0][:LONGEST][counted[:LONGEST]]]
+    bos = model.tokenizer.bos_token_id
+    return str(model.tokenizer.decode([token for token in ids if token != bos])).strip()

@@ -37,7 +37,7 @@ def start(
     control = Control()
     sinks = [StopAt(control, stop, metric)] if stop else []
     folder = work / "runs" / f"{name}-1"
-    record = execute(found, check(found.parameters, values), folder, sinks, control, resume)
+    record = execute(found, check(found.parameters, values), folder, sinks, control, resume, work=work)
     assert record.state == (state or ("stopped" if stop else "finished")), record.error + record.traceback
     return Recording(folder)
 
