@@ -244,6 +244,7 @@ def style_sheet(look: Theme) -> str:
     QTreeView::item:focus, QListView::item:focus {{ border: 1px solid {c["accent"]}; }}
 
     QFrame[role="card"] {{ background: {c["canvas"]}; border: 1px solid {c["line"]}; border-radius: {RADIUS}px; }}
+    QFrame[role="bar"] {{ background: {c["panel"]}; border: 0; border-top: 1px solid {c["line"]}; }}
     QFrame[role="notice"] {{ background: {c["canvas"]}; border: 1px solid {c["line"]};
         border-left: 3px solid {c["accent"]}; }}
     QFrame[role="notice-warning"] {{ background: {c["canvas"]}; border: 1px solid {c["line"]};

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from app.looks import Looks
     from engine.figures.kinds import Figure
     from engine.runs.messages import Answered, LookProgressed, Message
+    from engine.runs.movies import Movie
     from engine.runs.recording import RunRecord
     from engine.runs.run import Progress
     from engine.session import Session
@@ -309,6 +310,14 @@ class Workbench(QObject):
         if live is not None and name in live.figures:
             return live.figures[name]
         return self.session.figure(run, name)
+
+    def movie_names(self, run: str) -> list[str]:
+        """Names of the run's figures that have frames."""
+        return self.session.movie_names(run)
+
+    def movie(self, run: str, name: str) -> Movie:
+        """The frames that there are now of a run's figure."""
+        return self.session.movie(run, name)
 
     def progress(self, run: str) -> Progress | None:
         """The latest progress of a run that is live here."""

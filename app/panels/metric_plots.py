@@ -89,6 +89,7 @@ class MetricPlots(ResponsiveGrid):
         self._runs: list[tuple[str, str]] = []
         self._declared: Mapping[str, Mapping[str, Any]] = {}
         self._curved: set[tuple[str, str]] = set()
+        self._step: float | None = None
 
     def set_runs(self, runs: list[tuple[str, str]], declared: Mapping[str, Mapping[str, Any]]) -> None:
         """Show these runs ``(id, name in the legend)`` with metrics as the catalogue declares them."""
@@ -116,6 +117,12 @@ class MetricPlots(ResponsiveGrid):
             tile.setFixedHeight(LARGE if wide else SMALL)
         self.set_tiles(shown)
 
+    def mark_step(self, step: float | None) -> None:
+        """Draw a line at ``step`` in every plot, or none."""
+        self._step = step
+        for view in self._views.values():
+            view.mark_step(step)
+
     @property
     def count(self) -> int:
         return len(self.tiles)
@@ -131,7 +138,9 @@ class MetricPlots(ResponsiveGrid):
     def _make(self) -> Any:
         from app.views.lines import CurvesView  # late: pyqtgraph is not paid for before the first plot
 
-        return CurvesView(self.workbench)
+        view = CurvesView(self.workbench)
+        view.mark_step(self._step)
+        return view
 
     def _curves(self, plot: Plot) -> list[tuple[str, Any]]:
         curves = []

@@ -11,6 +11,7 @@ from engine.figures.kinds import Bars, Figure, Graph, Heatmap, Images, Scatter, 
 
 if TYPE_CHECKING:
     from app.workbench import Workbench
+    from engine.runs.movies import Movie
 
 LEAST = 560  # width in pixels below which figures stand under each other
 ROW = 22  # pixels a bar or a table's row wants
@@ -51,6 +52,8 @@ class RunFigures(ResponsiveGrid):
         super().__init__(LEAST, 2, parent)
         self.run, self.workbench = run, workbench
         self._views: dict[str, Any] = {}
+        self._movies: dict[str, Movie] = {}
+        self._step: float | None = None
 
     def refresh(self) -> None:
         """Show all figures there are now."""
@@ -64,6 +67,19 @@ class RunFigures(ResponsiveGrid):
         self._take(name)
         self._arrange()
 
+    def steps(self) -> list[float]:
+        """All steps at which a figure of the run has a frame, rising."""
+        for name in self.workbench.movie_names(self.run):
+            self._movies[name] = self.workbench.movie(self.run, name)
+        return sorted({float(step) for movie in self._movies.values() for step in movie.steps})
+
+    def show_at(self, step: float | None) -> None:
+        """Show the frames of ``step`` where figures have frames; None for the figures as the run showed them last."""
+        self._step = step
+        for name in self._movies:
+            if name in self._views:
+                self._take(name)
+
     @property
     def count(self) -> int:
         return len(self._views)
@@ -75,7 +91,7 @@ class RunFigures(ResponsiveGrid):
     def _take(self, name: str) -> None:
         from app.views import make_view  # late: pyqtgraph is not paid for before the first figure
 
-        figure = self.workbench.figure(self.run, name)
+        figure = self._figure(name)
         view = self._views.get(name)
         if view is not None and view.figure.kind == figure.kind:
             if view.figure is not figure:
@@ -86,6 +102,12 @@ class RunFigures(ResponsiveGrid):
                 view.deleteLater()
             view = self._views[name] = make_view(figure, self.workbench)
         view.setFixedHeight(height_of(figure))
+
+    def _figure(self, name: str) -> Figure:
+        movie = self._movies.get(name)
+        if self._step is None or movie is None or not len(movie):
+            return self.workbench.figure(self.run, name)
+        return movie.frame(movie.at(self._step))
 
     def _arrange(self) -> None:
         figures = {name: view.figure for name, view in self._views.items()}

@@ -14,6 +14,7 @@ from app.panels.parts import Notice, Section, button, label
 from app.panels.run_figures import RunFigures
 from app.panels.run_header import RunHeader, title_of
 from app.panels.run_kept import KeptArrays, RunLog
+from app.panels.timeline import Timeline
 from app.panels.words import fact_text
 from engine.errors import SuperscopeError
 
@@ -50,6 +51,12 @@ class RunPage(Page):
         for section in (self._kept_section, self._log_section):
             self.column.addWidget(section)
         self.column.addStretch(1)
+        # Below the scrolling column, so that the movie is at hand wherever one looks.
+        self.timeline = Timeline()
+        self.timeline.moved.connect(self._scrub)
+        whole = self.layout()
+        assert whole is not None
+        whole.addWidget(self.timeline)
         self._stale: set[str] = set()
         self._followed: list[tuple[Any, Any]] = []
         self._rest = QTimer(self)
@@ -124,7 +131,14 @@ class RunPage(Page):
                 self.figures.show_figure(what.removeprefix("figure "))
         if "log" in stale:
             self._refresh_log()
+        if any(what.startswith("figure ") for what in stale):
+            self.timeline.set_steps(self.figures.steps())
         self._show_parts()
+
+    def _scrub(self, step: float | None) -> None:
+        """Let all views follow the timeline."""
+        self.figures.show_at(step)
+        self.plots.mark_step(step)
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
@@ -152,6 +166,7 @@ class RunPage(Page):
         self.header.refresh()
         self.plots.set_runs([(self.key, self.title())], self._described().get("metrics", {}))
         self.figures.refresh()
+        self.timeline.set_steps(self.figures.steps())
         self.kept.refresh()
         self._refresh_log()
         failed = record.state == "failed"

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QWidget
 
 from app.views.curves import Series, SeriesView
-from app.views.plotted import SCALES
+from app.views.plotted import SCALES, as_drawn
+from app.views.setup import pg
 from engine.figures.kinds import Axis, Figure, Lines
 from engine.figures.tabular import drawn_length
 
@@ -67,8 +70,42 @@ class CurvesView(SeriesView):
         self._step = "Step"
         self._curves: list[tuple[str, Rows]] = []
         self._seen: tuple[object, ...] = ()
+        self._marked: float | None = None
         self.by_time = False
         super().__init__(workbench, None, parent)
+
+    def populate(self) -> None:
+        super().populate()
+        self._step_line = pg.InfiniteLine(angle=90, movable=False)
+        self._step_line.setZValue(25)
+        self.plot.box.addItem(self._step_line, ignoreBounds=True)
+        self._step_line.hide()
+
+    def mark_step(self, step: float | None) -> None:
+        """Draw a line at ``step``; None for none."""
+        self._marked = step
+        self.workbench.painter.mark(self)
+
+    def draw(self) -> None:
+        super().draw()
+        place = self._place_of(self._marked)
+        self._step_line.setVisible(place is not None)
+        if place is not None:
+            self._step_line.setPen(pg.mkPen(QColor(self.workbench.theme.accent), width=1, style=Qt.PenStyle.DashLine))
+            self._step_line.setValue(place)
+
+    def _place_of(self, step: float | None) -> float | None:
+        """Where a step lies on the horizontal axis; None where it does not, such as step 0 on a logarithmic one."""
+        if step is None:
+            return None
+        place = step
+        if self.by_time:
+            rows = next((rows for _, rows in self._curves if len(rows)), None)
+            if rows is None:
+                return None
+            place = float(rows[max(int(np.searchsorted(rows[:, 0], step, side="right")) - 1, 0), 2])
+        drawn = as_drawn(np.array([place]), self.log["x"])
+        return float(drawn[0]) if np.isfinite(drawn[0]) else None
 
     def add_actions(self) -> None:
         super().add_actions()

@@ -53,6 +53,31 @@ def counting(p: Counting, run: Run) -> None:
     run.fact("counted", p.steps)
 
 
+class Filming(Parameters):
+    seconds: float = Field(0.0, ge=0, le=60, description="Time for each step", json_schema_extra={"unit": "s"})
+
+
+@experiment("sample-filming", title="Filming", area="Samples", metrics={"x": Metric("Place", "m", "How far")})
+def filming(p: Filming, run: Run) -> None:
+    """Shows two moving figures at steps of their own, and one that stands still."""
+
+    def line(title: str, y: float) -> Lines:
+        values = np.full(2, y)
+        return Lines(
+            title=title, x_axis=Axis("Step"), y_axis=Axis("y"), series=("a",), x=np.arange(2.0), y=values.copy()
+        )
+
+    for step in run.track(range(101)):
+        if p.seconds:
+            time.sleep(p.seconds)
+        run.log(step, x=float(step))
+        if step in (0, 1, 10, 100):
+            run.show("often", line("Often", step), step=step)
+        if step in (0, 100):
+            run.show("seldom", line("Seldom", step), step=step)
+    run.show("still", line("Still", -1.0))
+
+
 class Choosing(Parameters):
     kind: Literal["topk", "relu", "gated"] = Field(
         "topk", description="Kind", json_schema_extra={"choices_help": {"topk": "The k largest", "relu": "Any size"}}
