@@ -51,7 +51,8 @@ class Series:
         self.even = is_sorted(self.drawn_x)
 
     def left_out(self) -> int:
-        return int(len(self.drawn_y) - np.count_nonzero(np.isfinite(self.drawn_y)))
+        lifted = np.isnan(self.x) & np.isnan(self.y)
+        return int(np.count_nonzero(~np.isfinite(self.drawn_y) & ~lifted))
 
     def nearest(self, x: float) -> int | None:
         """The drawable point nearest to x (axis coordinates)."""

@@ -81,7 +81,7 @@ def lines(figure: Lines, sheet: Sheet, theme: str) -> Axes:
         x = np.asarray(figure.x[index, :used], dtype=np.float64)
         y = np.asarray(figure.y[index, :used], dtype=np.float64)
         good = drawable(x, log_x) & drawable(y, log_y)
-        left_out += int(used - good.sum())
+        left_out += int((~good & ~(np.isnan(x) & np.isnan(y))).sum())
         colour = series_colour(theme, index)
         single = good & ~np.r_[False, good[:-1]] & ~np.r_[good[1:], False]
         marker = marker_of(index) if good.sum() <= FEW else None

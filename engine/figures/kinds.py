@@ -60,8 +60,9 @@ class Figure:
 class Lines(Figure):
     """Curves. ``x`` is (n,) or (series, n); ``y`` (series, n); ``low``/``high`` an error band like y.
 
-    Series of unequal length are padded with NaN at the end. ``reference`` holds named horizontal
-    lines (a floor, a baseline): ``{"entropy floor": 0.2797}``.
+    Series of unequal length are padded with NaN at the end. Within a series a point whose x and y are both NaN
+    lifts the pen (arrows, polygons side by side): it is no missing value. ``reference`` holds named
+    horizontal lines (a floor, a baseline): ``{"entropy floor": 0.2797}``.
     """
 
     kind: ClassVar[str] = "lines"
