@@ -58,6 +58,7 @@ class Workbench(QObject):
         panel_wanted: kind, key and state (see `open_panel`) of a panel to show.
         panel_done: kind and key of a panel that has served its purpose.
         form_wanted: experiment and parameters to show in the form.
+        toys_wanted: the toy whose finished run to show from the session of them that ships, "" for none in particular.
         ticked: the 33 ms heart beat while the engine lives.
     """
 
@@ -78,6 +79,7 @@ class Workbench(QObject):
     panel_wanted = Signal(str, str, object)
     panel_done = Signal(str, str)
     form_wanted = Signal(str, object)
+    toys_wanted = Signal(str)
     ticked = Signal()
 
     session: Session

@@ -17,6 +17,7 @@ _WHERE = {
     "model": ("model_card", "ModelCard"),
     "dictionary": ("thing_cards", "DictionaryCard"),
     "text": ("thing_cards", "TextCard"),
+    "toys": ("toy_gallery", "ToyGallery"),
     "help": ("help_page", "HelpPage"),
     "notes": ("notes", "Notes"),
 }

@@ -134,6 +134,8 @@ class ActivationControls(QWidget):
         streams = [str(name) for name in facts.get("streams", [])]
         if streams:
             self.stream.set_names(streams)
+        if facts.get("stream") in streams:
+            self.stream.show_name(str(facts["stream"]))
         units, layers = int(facts.get("units", 1)), int(facts.get("layers", 1))
         self.unit.setMaximum(max(0, units - 1))
         self.unit.setToolTip(f"0 to {units - 1}")

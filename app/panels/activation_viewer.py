@@ -66,7 +66,7 @@ class ActivationViewer(Page):
         self._late.setInterval(LATE)
         self._late.timeout.connect(lambda: self.loading.show_progress(None, f"Opening {self.reference}"))
         self._lay_out()
-        self.prompt.setPlainText(FIRST_PROMPT if self.reference.startswith(("demo", "toy:")) else OTHER_PROMPT)
+        self.prompt.setPlainText(self._first_prompt())
         self._connect()
         self._list_models()
         self._begin()
@@ -214,11 +214,19 @@ class ActivationViewer(Page):
     def _choose_model(self, reference: str) -> None:
         if reference == self.reference:
             return
+        was_its_own = self.prompt.toPlainText() == self._first_prompt()
         self.reference = reference
         self._shown = {}
         self._layer_wanted, self._follows_end = -1, True
+        if was_its_own or models.example_of(reference, self.workbench):  # words of one toy are none of another
+            self.prompt.setPlainText(self._first_prompt())
         self._say_title()
         self._begin()
+
+    def _first_prompt(self) -> str:
+        """What the model can read: a toy's own example, the stories' words, or a sentence."""
+        example = models.example_of(self.reference, self.workbench)
+        return example or (FIRST_PROMPT if self.reference.startswith(("demo", "toy:")) else OTHER_PROMPT)
 
     def _cancel(self) -> None:
         self.asker.cancel()

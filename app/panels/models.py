@@ -43,6 +43,14 @@ def listed(first: str, workbench: Workbench) -> list[str]:
     return [reference for reference in dict.fromkeys([first, *known, "demo"]) if reference]
 
 
+def example_of(reference: str, workbench: Workbench) -> str:
+    """A prompt that a toy of the session can read; "" where it names none."""
+    for thing in workbench.session.things("models"):
+        if thing.attributes.get("reference") == reference:
+            return str(thing.attributes.get("example") or "")
+    return ""
+
+
 def prompt_line(facts: Mapping[str, Any]) -> str:
     """How long a prompt is and what model reads it, from the facts of the look "activations"."""
     return (

@@ -93,12 +93,12 @@ def _file(window: MainWindow) -> None:
     )
     add(
         "file.toy",
-        "Train a toy model",
-        window.train_toy,
+        "Toy models",
+        lambda: window.workbench.open_panel("toys"),
         group=group,
         icon="train",
         possible=begun,
-        help="Show the form of the smallest language model that can be trained here",
+        help="Small worlds with known answers, to train or to look at",
     )
     add(
         "file.save",

@@ -19,6 +19,9 @@ NAME = "estimate"  # of the table whose note is the sentence, where no fact "sen
 class Estimator(QTimer):
     """Asks the look that an experiment declares as its ``estimate``, half a second after the last change.
 
+    The look takes the experiment's own parameters, or the experiment's name and all of them as ``parameters``: then it
+    answers for many experiments.
+
     Signals:
         said: one sentence ("" for none) and its level, ``muted`` or ``warning``.
     """
@@ -28,7 +31,7 @@ class Estimator(QTimer):
     def __init__(self, workbench: Workbench, form: QWidget) -> None:
         super().__init__(form)
         self._workbench, self._form = workbench, form
-        self._look = ""
+        self._look = self._experiment = ""
         self._wanted: dict[str, Any] = {}
         self._runs = 0
         self._asked: dict[str, Any] | None = None
@@ -36,10 +39,10 @@ class Estimator(QTimer):
         self.setInterval(REST)
         self.timeout.connect(self._ask)
 
-    def use(self, look: str) -> None:
-        """Ask this look from now on ("" for none), and forget what the last one said."""
+    def use(self, look: str, experiment: str) -> None:
+        """Ask this look about ``experiment`` from now on ("" for none), and forget what the last one said."""
         self.stop()
-        self._look, self._asked = look, None
+        self._look, self._experiment, self._asked = look, experiment, None
         self.said.emit("", "muted")
 
     def ask(self, runs: list[dict[str, Any]]) -> None:
@@ -48,7 +51,10 @@ class Estimator(QTimer):
         if described is None:
             return
         known = described["parameters"].get("properties", {})
-        self._wanted = {name: value for name, value in runs[0].items() if name in known}
+        if known.keys() == {"experiment", "parameters"}:
+            self._wanted = {"experiment": self._experiment, "parameters": runs[0]}
+        else:
+            self._wanted = {name: value for name, value in runs[0].items() if name in known}
         self._runs = len(runs)
         self.start()
 

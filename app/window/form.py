@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
 
 from app.icons import Dresser
 from app.theme import XS, L, M, S, heading, set_role, small
+from app.window import toys
 from app.window.chooser import Chooser
 from app.window.docks import quiet_button
 from app.window.estimating import Estimator
@@ -67,6 +68,7 @@ class Form(QWidget):
         self.summary.setWordWrap(True)
         self.summary.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         set_role(self.summary, "muted")
+        self._followed = ""
         self._body = FormBody([])
         self._area = QScrollArea()
         self._area.setWidget(self._body)
@@ -146,13 +148,14 @@ class Form(QWidget):
         self._area.setWidget(self._body)
         # The fields were made after what stands around them.
         tab_through([self.back, *self._body.stops, self.start, self.more])
-        self._estimator.use(str(described.get("estimate", "")))
+        self._estimator.use(str(described.get("estimate", "")), name)
         given = values or {}
         for field in self.fields:
             field.show_value(given.get(field.parameter.name, field.parameter.default))
             field.changed.connect(self._edited)
             if isinstance(field, HookField):
                 field.wanted.connect(self._learn_hooks)
+        self._followed = self._model()
         self._tell()
 
     # ---- reading
@@ -222,10 +225,25 @@ class Form(QWidget):
 
     def _edited(self) -> None:
         self.edited = True
+        self._follow_model()
         if self._hooks_of and self._model() != self._hooks_of:
             self._hooks_of = ""
             self._offer_hooks([])
         self._tell()
+
+    def _follow_model(self) -> None:
+        """A toy reads its own data only: choosing one fills in text and hook point, leaving it brings the usual back."""
+        model, before = self._model(), self._followed
+        self._followed = model
+        if model == before:
+            return
+        wanted, left = toys.fitting(self._workbench, model), toys.fitting(self._workbench, before)
+        for field in self.fields:
+            name = field.parameter.name
+            if name in wanted:
+                field.show_value(wanted[name])
+            elif name in left and field.text() == left[name]:
+                field.show_value(field.parameter.default)
 
     def _tell(self) -> None:
         """Say what Start would do; grey it where it cannot."""

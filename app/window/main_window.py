@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 SIZE = QSize(1280, 800)
 LEAST = QSize(880, 560)
-TOY = "tiny-language-model"
 LAYOUT_PAUSE = 1500  # ms without a change after which the layout is kept
 
 
@@ -132,6 +131,7 @@ class MainWindow(QMainWindow):
         self.tabs.arranged.connect(self._arranged)
         self.documents.opened.connect(self._opened)
         self.documents.saved.connect(self.sessions.was_saved)
+        workbench.toys_wanted.connect(self.sessions.open_toys)
         self.status.saved_changed.connect(self._name_window)
         for dock in self.findChildren(QDockWidget):
             dock.visibilityChanged.connect(lambda _: self._arranged())
@@ -213,14 +213,6 @@ class MainWindow(QMainWindow):
         if panel is not None and panel.kind == "run" and panel.key in going:
             return panel.key
         return going[0] if going else None
-
-    def train_toy(self) -> None:
-        self.form_dock.show()
-        if TOY in self.workbench.catalogue:
-            self.workbench.show_form(TOY)
-            self.form.start.setFocus()
-        else:
-            self.choose_experiment()
 
     def choose_experiment(self) -> None:
         self.form_dock.show()

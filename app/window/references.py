@@ -35,7 +35,9 @@ def known(workbench: Workbench, widget: str) -> list[str]:
         except SuperscopeError:
             things = []
         for thing in things:
-            reference = thing.attributes.get("reference") or thing.attributes.get("source")
+            source = thing.attributes.get("source")
+            named = source.get("reference") if isinstance(source, dict) else source
+            reference = thing.attributes.get("reference") or named
             if isinstance(reference, str) and reference not in found:
                 found.append(reference)
     return found

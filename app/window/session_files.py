@@ -37,15 +37,26 @@ class SessionFiles:
         """Open the demo session as an unsaved copy."""
         self.open_path(demo(), copy=True)
 
-    def open_path(self, path: Path, *, copy: bool = False) -> None:
-        """Open a session in place of the present one, after asking about unsaved changes."""
+    def open_toys(self, experiment: str) -> None:
+        """Open the finished runs of all toys as an unsaved copy, at that of ``experiment`` where it is named."""
+        from app.panels.toy_gallery import finished_toys
+
+        if self.open_path(finished_toys(), copy=True):
+            made = [record.id for record in self._workbench.session.runs() if record.experiment == experiment]
+            if made:
+                self._workbench.open_panel("run", made[0])
+
+    def open_path(self, path: Path, *, copy: bool = False) -> bool:
+        """Open a session in place of the present one, after asking about unsaved changes; whether it was opened."""
         if not asking.may_leave(self._window):
-            return
+            return False
         try:
             self._documents.open(path, copy=copy)
         except SuperscopeError as problem:
             asking.say_not_opened(self._window, path, problem, copied=copy)
             self.refresh_start()
+            return False
+        return True
 
     def save(self) -> None:
         """Save, asking where only if it has no place yet."""

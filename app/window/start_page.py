@@ -28,7 +28,7 @@ SENTENCE = (
 CHOICES = (
     ("file.demo", "demo", "Open the demo session", "A small trained model with finished runs to look at"),
     ("file.model", "models", "Open a model", "SmolLM2, a GGUF file, a folder or a Hugging Face id"),
-    ("file.toy", "train", "Train a toy model", "A small language model of your own, in minutes"),
+    ("file.toy", "train", "Toy models", "Small worlds with known answers, each trained in a minute"),
     ("file.open", "open", "Open a session…", "Go on with a .superscope file"),
 )
 NARROW = 560  # below this the choices stand in one column

@@ -11,7 +11,7 @@ import torch
 
 from engine.figures.kinds import Axis, Bars, Heatmap, Images, Table, TokenStrip
 from engine.models.errors import ModelError
-from engine.models.prompt_pass import PromptPass, check_stream
+from engine.models.prompt_pass import PromptPass, check_stream, predicts_tokens
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
@@ -195,7 +195,7 @@ def cell_figures(seen: PromptPass, view: View, run: Run | None = None) -> tuple[
     ]
     facts: dict[str, Any] = {}
     bars = None
-    if vector.shape[-1] == model.facts.d_model:
+    if vector.shape[-1] == model.facts.d_model and predicts_tokens(model):
         found = seen.readout(vector[None], TOP)
         assert found.top_ids is not None
         ids = [int(token) for token in found.top_ids[0]]

@@ -62,13 +62,13 @@ def activations(parameters: ActivationParameters, run: Run) -> None:
     """
     from engine.models import activation_figures as figures
     from engine.models.opening import open_model
-    from engine.models.prompt_pass import prompt_pass, streams
+    from engine.models.prompt_pass import prompt_pass, stream_of, streams
 
     model = open_model(parameters.model, device=parameters.device, dtype=parameters.dtype, run=run)
     seen = prompt_pass(model, parameters.prompt, prepend_bos=parameters.prepend_bos)
     view = figures.View(
         parameters.quantity,
-        parameters.stream,
+        stream_of(model, parameters.stream),
         parameters.unit,
         _place(parameters.layer, model.facts.layers),
         _place(parameters.position, seen.positions),
@@ -99,6 +99,7 @@ def activations(parameters: ActivationParameters, run: Run) -> None:
         "bos": bool(parameters.prepend_bos and model.bos is not None),
         "unknown": sum(token == unknown for token in seen.ids) if unknown is not None else 0,
         "streams": streams(model),
+        "stream": view.stream,
         "layer": view.layer,
         "position": view.position,
     }

@@ -235,9 +235,7 @@ class _Source:
             weights = network_weights(arrays)
             parameters = sum(int(array.size) for array in weights.values())
             toy = (attributes, weights)
-            return cls(
-                parameters, content_hash(arrays), reference.text, toy=toy, planted=planted(attributes, arrays)
-            )
+            return cls(parameters, content_hash(arrays), reference.text, toy=toy, planted=planted(attributes, arrays))
         if reference.kind == "smollm2":
             path = smollm2(run)
         elif reference.kind == "gguf":

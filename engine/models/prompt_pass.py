@@ -120,6 +120,10 @@ class PromptPass:
 
     def readout(self, vectors: Tensor, top: int) -> LogitReadout:
         """The ``top`` most likely tokens with their probabilities for vectors (n, d_model). Raises `ModelError`."""
+        if not predicts_tokens(self.model):
+            raise ModelError(
+                f"{self.model.facts.title} predicts no tokens, so there is no logit lens; show the norm or one unit."
+            )
         if vectors.shape[-1] != self.model.facts.d_model:
             raise ModelError(
                 f"The logit lens reads vectors of the residual stream ({self.model.facts.d_model} units), and these "
@@ -204,6 +208,17 @@ def streams(model: OpenModel) -> list[str]:
         if point.layer is not None and point.width:
             blocks.setdefault(point.name.removeprefix(f"blocks.{point.layer}."), set()).add(point.layer)
     return [name for name, layers in blocks.items() if len(layers) == model.facts.layers]
+
+
+def stream_of(model: OpenModel, asked: str) -> str:
+    """``asked``, or the last stream of a toy network, whose hook points have names of their own."""
+    known = streams(model)
+    return asked if asked in known or predicts_tokens(model) or not known else known[-1]
+
+
+def predicts_tokens(model: OpenModel) -> bool:
+    """Whether the model ends in an unembedding: a toy network without tokens does not."""
+    return hasattr(model.bridge, "unembed")
 
 
 def check_stream(model: OpenModel, name: str) -> int:

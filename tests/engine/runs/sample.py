@@ -78,6 +78,31 @@ def filming(p: Filming, run: Run) -> None:
     run.show("still", line("Still", -1.0))
 
 
+class Planting(Parameters):
+    seed: Seed = 0
+
+
+@experiment("sample-planting", title="Planting", area="Samples")
+def planting(p: Planting, run: Run) -> None:
+    """Keeps a toy network with three planted features."""
+    from engine.models.network import Network, Stage
+    from engine.text.toys import ToyData
+    from engine.toys.keeping import keep_toy
+
+    random = np.random.default_rng(p.seed)
+    names = ("left", "middle", "right")
+    samples = np.where(random.random((400, 3)) < 0.4, random.random((400, 3)), 0)
+    stages = [
+        Stage(name="hidden", weight="W"),
+        Stage(name="out", weight="W", transpose=True, activation="relu"),
+    ]
+    network = Network(stages, {"W": random.normal(size=(3, 8))}, samples, names)
+    data = ToyData(np.arange(400).reshape(-1, 1), features=samples[:, None].astype(np.float16), names=names)
+    keep_toy(
+        run, network, data, title="Planted network", planted={"blocks.0.hook_hidden": (names, network.weights["W"])}
+    )
+
+
 class Choosing(Parameters):
     kind: Literal["topk", "relu", "gated"] = Field(
         "topk", description="Kind", json_schema_extra={"choices_help": {"topk": "The k largest", "relu": "Any size"}}
