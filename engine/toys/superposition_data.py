@@ -37,23 +37,24 @@ class Features:
     def draw(self) -> Tensor:
         """The next batch, valid until the one after."""
         if self.variant != "independent":
-            return self._pairs(self._streams.uniform().view(self._shape))
+            return sparse(self._streams.uniform().view(self._shape), self.density, self.variant)
         p = self.density
         # u = (c + 2³¹) / 2³², and (u − (1 − p)) / p in one multiplication and one addition
         x = self._streams.centred().view(self._shape)
         return x.mul_(2.0**-32 / p).add_((p - 0.5) / p).clamp_min_(0)
 
-    def _pairs(self, u: Tensor) -> Tensor:
-        p = self.density
-        pairs = u.shape[1] // 2
-        gate, other = u[:, 0 : 2 * pairs : 2].clone(), u[:, 1 : 2 * pairs : 2]
-        x = torch.empty_like(u)
-        if self.variant == "correlated":
-            x[:, 0 : 2 * pairs : 2] = torch.where(gate < p, gate / p, 0.0)
-            x[:, 1 : 2 * pairs : 2] = torch.where(gate < p, other, 0.0)
-        else:
-            x[:, 0 : 2 * pairs : 2] = torch.where(gate < p, gate / p, 0.0)
-            x[:, 1 : 2 * pairs : 2] = torch.where((gate >= p) & (gate < 2 * p), gate / p - 1, 0.0)
-        if u.shape[1] % 2:  # the last of an odd number is alone
-            x[:, -1] = torch.where(u[:, -1] < p[:, 0], u[:, -1] / p[:, 0], 0.0)
+
+def sparse(uniform: Tensor, density: Tensor, variant: Variant = "independent") -> Tensor:
+    """Features x (instances, features, samples) from numbers in [0, 1) of that shape and densities (instances,)."""
+    p = density.to(uniform.dtype).reshape(-1, 1, 1)
+    x = (uniform - (1 - p)).div(p).clamp_min(0)
+    if variant == "independent":
         return x
+    paired = uniform.shape[1] // 2 * 2  # the last of an odd number is alone
+    gate, other = uniform[:, 0:paired:2], uniform[:, 1:paired:2]
+    x[:, 0:paired:2] = torch.where(gate < p, gate / p, 0.0)
+    if variant == "correlated":
+        x[:, 1:paired:2] = torch.where(gate < p, other, 0.0)
+    else:
+        x[:, 1:paired:2] = torch.where((gate >= p) & (gate < 2 * p), gate / p - 1, 0.0)
+    return x
