@@ -27,7 +27,9 @@ def test_a_basis_is_orthonormal_and_has_all_the_power_of_its_frequency(n: int) -
 
 def test_planted_frequencies_are_found_and_shuffling_hides_them() -> None:
     rng = np.random.default_rng(1)
-    rows = np.concatenate([fourier.basis(53, 3) @ rng.normal(size=(2, 16)), fourier.basis(53, 7) @ rng.normal(size=(2, 16))], 1)
+    rows = np.concatenate(
+        [fourier.basis(53, 3) @ rng.normal(size=(2, 16)), fourier.basis(53, 7) @ rng.normal(size=(2, 16))], 1
+    )
     found = fourier.shares(rows + 5.0)
     assert found[[2, 6]].sum() > 0.999
     control = fourier.shuffled_shares(rows, rng, 30)
