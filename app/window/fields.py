@@ -109,7 +109,7 @@ class LineField(Field):
         self.line = QLineEdit()
         super().__init__(parameter, self.line)
         if parameter.optional:
-            self.line.setPlaceholderText("not set")
+            self.line.setPlaceholderText(parameter.nothing)
         self.line.textEdited.connect(self._edited)
 
     def text(self) -> str:
@@ -187,7 +187,7 @@ class ChoiceField(Field):
         self.combo = QuietCombo()
         options = (None, *parameter.choices) if parameter.optional else parameter.choices
         for choice in options:
-            self.combo.addItem("not set" if choice is None else str(choice), choice)
+            self.combo.addItem(parameter.nothing if choice is None else str(choice), choice)
             self.combo.setItemData(
                 self.combo.count() - 1, parameter.choices_help.get(str(choice)), Qt.ItemDataRole.ToolTipRole
             )

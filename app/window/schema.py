@@ -49,6 +49,12 @@ class Parameter:
         return str(self.schema.get("description", ""))
 
     @property
+    def nothing(self) -> str:
+        """What an empty field means, as its description says behind "empty:"."""
+        found = re.search(r"\bempty: ([^;,(]+)", self.description)
+        return found[1].strip() if found else "not set"
+
+    @property
     def unit(self) -> str:
         return str(self.schema.get("unit", ""))
 

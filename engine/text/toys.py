@@ -67,9 +67,7 @@ def read(attributes: Mapping[str, Any], arrays: Mapping[str, Array]) -> ToyData:
         raise TextError("This corpus has no tokens of a toy; choose the corpus of a run that trained one.")
     names = attributes.get("features") or ()
     next_token = attributes.get("next_token") is True
-    return ToyData(
-        arrays["tokens"], arrays.get("counted"), arrays.get("features"), tuple(map(str, names)), next_token
-    )
+    return ToyData(arrays["tokens"], arrays.get("counted"), arrays.get("features"), tuple(map(str, names)), next_token)
 
 
 def find(run: str, work: Path | None) -> tuple[dict[str, Any], ToyData]:

@@ -65,7 +65,6 @@ def _example(model: TransformerBridge | Network, data: ToyData) -> str:
 
     if isinstance(model, Network):
         return " ".join(str(number) for number in range(min(model.samples, SAMPLES)))
-    counted = data.counted[0] if data.counted is not None else np.ones(data.tokens.shape[1], dtype=bool)
-    ids = [int(token) for token in data.tokens[0][:LONGEST][counted[:LONGEST]]]
-    bos = model.tokenizer.bos_token_id
-    return str(model.tokenizer.decode([token for token in ids if token != bos])).strip()
+    special = set(model.tokenizer.all_special_ids)
+    ids = [int(token) for token in data.tokens[0][:LONGEST] if int(token) not in special]
+    return str(model.tokenizer.decode(ids)).strip()

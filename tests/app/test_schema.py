@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from app.window.schema import Refused, combinations, label_of, parameters, relevant, runs_of
+from app.window.schema import Parameter, Refused, combinations, label_of, parameters, relevant, runs_of
 from engine.runs.declaration import experiments
 from engine.runs.parameters import Device, HookName, LearningRate, ModelRef, Parameters, Seed, TopK, check
 
@@ -171,3 +171,9 @@ def test_every_condition_of_every_experiment_names_an_earlier_parameter_and_its_
                 assert set(values) <= set(earlier[name]), f"{experiment.name}: {entry.name}"
             assert set(entry.choices_help) <= {str(choice) for choice in entry.choices}, entry.name
             earlier[entry.name] = entry.choices
+
+
+def test_an_empty_field_says_what_its_description_says_of_it():
+    said = Parameter("steps", "integer", True, {"description": "Optimiser steps; empty: by size"})
+    assert said.nothing == "by size"
+    assert Parameter("steps", "integer", True, {"description": "Optimiser steps"}).nothing == "not set"
