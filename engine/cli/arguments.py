@@ -90,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("session", metavar="SESSION", help="session file")
     export.add_argument("figure", metavar="RUN/FIGURE", help="the figure, as superscope show names it")
     export.add_argument("file", metavar="FILE", help="what to write; ends in .png, .svg or .csv")
+    export.add_argument("--step", type=float, metavar="STEP", help="of a figure with a movie: the frame at that step")
 
     models = verbs.add_parser("models", help="model references, sizes, and which are here already", allow_abbrev=False)
     models.add_argument("--remove", metavar="REF", help="delete the cached copy of a model")

@@ -65,8 +65,8 @@ def _print(session: Session, path: str, runs: list[dict[str, Any]], things: dict
             print(f"  {thing['id']}{f': {title}' if title else ''}")
 
 
-def export(path: str, figure: str, file: str) -> int:
-    """Write a figure of a session as PNG, SVG or CSV."""
+def export(path: str, figure: str, file: str, *, step: float | None = None) -> int:
+    """Write a figure of a session as PNG, SVG or CSV, or with ``step`` the frame of its movie that is shown there."""
     target = Path(file)
     if target.suffix.lower() not in FORMATS:
         raise ParameterError(f"FILE={file} cannot be written: its name has to end in .png, .svg or .csv.")
@@ -82,7 +82,14 @@ def export(path: str, figure: str, file: str) -> int:
         names = session.figure_names(run)
         if name not in names:
             raise NotThere(f"{run} in {path} has no figure {name}{_near(name, names)}")
-        found = session.figure(run, name)
+        if step is None:
+            found = session.figure(run, name)
+        elif name in session.movie_names(run):
+            movie = session.movie(run, name)
+            found = movie.frame(movie.at(step))
+        else:
+            filmed = session.movie_names(run)
+            raise NotThere(f"{run}/{name} has no movie, so it cannot be had at a step{_near(name, filmed)}")
     from engine.figures.export import write_figure
 
     write_figure(found, target)

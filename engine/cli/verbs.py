@@ -88,7 +88,7 @@ def _show(given: argparse.Namespace) -> int:
 def _export(given: argparse.Namespace) -> int:
     from engine.cli import showing
 
-    return showing.export(given.session, given.figure, given.file)
+    return showing.export(given.session, given.figure, given.file, step=given.step)
 
 
 def _models(given: argparse.Namespace) -> int:

@@ -279,3 +279,15 @@ def test_an_interrupted_script_is_interrupted_with_what_was_done_saved(file: Pat
         run("sample-walk", session=file, disturb="kill")
     with load(file) as session:
         assert session.run("sample-walk-1").state == "interrupted"
+
+
+@pytest.mark.usefixtures("samples")
+def test_the_frame_of_a_step_is_exported(file: Path, capsys: Capture) -> None:
+    main(["run", "sample-filming", "--session", str(file)])
+    target = file.with_suffix(".csv")
+    assert main(["export", str(file), "sample-filming-1/often", str(target), "--step", "42"]) == 0
+    rows = list(csv.reader(target.read_text().splitlines()))
+    assert {float(row[-1]) for row in rows[1:]} == {10.0}
+    capsys.readouterr()
+    assert main(["export", str(file), "sample-filming-1/still", str(target), "--step", "42"]) == 1
+    assert "has no movie, so it cannot be had at a step; there is often" in capsys.readouterr().err
