@@ -290,4 +290,4 @@ def test_the_frame_of_a_step_is_exported(file: Path, capsys: Capture) -> None:
     assert {float(row[-1]) for row in rows[1:]} == {10.0}
     capsys.readouterr()
     assert main(["export", str(file), "sample-filming-1/still", str(target), "--step", "42"]) == 1
-    assert "has no movie, so it cannot be had at a step; there is often" in capsys.readouterr().err
+    assert "has no movie, so it cannot be had at a step; there is" in capsys.readouterr().err
