@@ -132,6 +132,10 @@ class Bench(Trainer):
         jobs: in the order in which figures show them; each draws from a generator of its own.
         steps, lr, batch: of each; a table with no more rows than ``batch`` is the batch.
         carried: tensors that checkpoints hold beside the dictionaries: what the activations were taken from.
+
+    Attributes:
+        small: the dictionaries, in the order of the jobs.
+        notes: JSON values that checkpoints hold as well.
     """
 
     def __init__(
@@ -147,6 +151,7 @@ class Bench(Trainer):
         sources = [generator(seed, STREAM + number) for number in range(len(jobs))]
         super().__init__({}, generators={str(n): source for n, source in enumerate(sources)}, extra=carried)
         self.batch = batch
+        self.notes: dict[str, Any] = {}
         self._sources = sources
         self.small = [
             prepare(job, source, steps=steps, lr=lr, batch=batch) for job, source in zip(jobs, sources, strict=True)
@@ -169,7 +174,7 @@ class Bench(Trainer):
         states = [one.trainer.state() for one in self.small]
         for number, (_, tensors) in enumerate(states):
             arrays |= {f"dictionary.{number}.{name}": array for name, array in tensors.items()}
-        return {**values, "dictionaries": [state for state, _ in states]}, arrays
+        return {**values, **self.notes, "dictionaries": [state for state, _ in states]}, arrays
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on exactly from a checkpoint."""
