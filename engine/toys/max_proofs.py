@@ -43,7 +43,8 @@ def brute_force(c: Circuits, hold: Callable[[], None] = lambda: None) -> Proof:
     for query in range(numbers):
         hold()
         weight = np.exp(c.scores[query, :, None] + c.score_places[query] - c.scores[query].max())  # (t, i)
-        # float64, because the weights of small numbers lie far below those of large ones. Unnormalised logits are sums of one table per place, and of the direct path times the weights' sum.
+        # Unnormalised logits are sums of one table per place, and of the direct path times the weights' sum; in
+        # float64, because the weights of small numbers lie far below those of large ones.
         tables = weight[:, :, None] * (c.writes[:, None] + c.write_places + c.direct[query])  # (t, i, y)
         last = torch.from_numpy(tables[query, k - 1])
         places = [torch.from_numpy(tables[:, i].copy()) for i in range(k - 1)]
