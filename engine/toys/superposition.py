@@ -24,7 +24,6 @@ Array: TypeAlias = npt.NDArray[Any]
 Density: TypeAlias = Annotated[float, Field(ge=1e-4, le=1.0)]
 MAP = 64  # features up to which overlaps are drawn
 CURVES = 12  # features up to which each is a curve of its own
-SAMPLES, CONTEXT = 4_096, 64  # of the kept model's data
 TEST_VALUES = 4_000_000  # of the test batch, all models together
 
 
@@ -331,41 +330,27 @@ class _View:
         """Keep one model: the sparsest density's best restart, in which most is superposed."""
         import torch
 
-        from engine.models.network import Network, Stage
-        from engine.text.toys import ToyData
-        from engine.toys.keeping import keep_toy
+        from engine.toys.autoencoders import SAMPLES, keep_autoencoder
         from engine.toys.superposition_data import sparse
-        from engine.toys.superposition_measures import measure
         from engine.toys.training import generator
 
-        plan = self.plan
-        weights = self.trainer.ensemble.weights[number].numpy().copy()
+        plan, ensemble = self.plan, self.trainer.ensemble
         uniform = torch.rand(1, plan.features, SAMPLES, generator=generator(self.p.seed, 3))
-        density = torch.from_numpy(plan.of_model[[number]])
-        inputs = sparse(uniform, density, self.p.data)[0].T.numpy()
-        names = tuple(f"x{feature}" for feature in range(plan.features))
-        stages = [
-            Stage(name="hidden", weight="W", transpose=True),
-            Stage(name="out", weight="W", bias="b", activation="relu"),
-        ]
-        bias = self.trainer.ensemble.bias[number].numpy().copy()
-        stored = np.flatnonzero(measure(weights).represented)
-        keep_toy(
+        inputs = sparse(uniform, torch.from_numpy(plan.of_model[[number]]), self.p.data)[0].T.numpy()
+        keep_autoencoder(
             self.run,
-            Network(stages, {"W": weights, "b": bias}, inputs, names),
-            ToyData(
-                tokens=np.arange(SAMPLES, dtype=np.int32).reshape(-1, CONTEXT),
-                features=inputs.reshape(-1, CONTEXT, plan.features).astype(np.float16),
-                names=names,
-            ),
+            ensemble.weights[number].numpy().copy(),
+            ensemble.bias[number].numpy().copy(),
+            inputs,
+            [f"x{feature}" for feature in range(plan.features)],
             title=f"Superposition of {plan.features} features in {plan.hidden} dimensions, {name}",
-            planted={"blocks.0.hook_hidden": (tuple(names[i] for i in stored), weights.T[stored])},
         )
 
 
 @cost("superposition")
 def _cost(p: Superposition) -> Cost:
     from engine.models.memory import available
+    from engine.runs.environment import using_threads
     from engine.toys.ensembles import ensemble_bytes
 
     plan = _plan(p)
@@ -373,6 +358,6 @@ def _cost(p: Superposition) -> Cost:
     wanted = ensemble_bytes(count, plan.hidden, plan.features, plan.batch)
     if wanted > available():
         return Cost(0.0, wanted)
-    trainer = _trainer(p, plan)
     note = f"It trains {count:,} models at once, {plan.densities} of them linear controls."
-    return Cost(timed(trainer.train_step, plan.steps), wanted, note)
+    with using_threads(p.threads):
+        return Cost(timed(_trainer(p, plan).train_step, plan.steps), wanted, note)

@@ -57,7 +57,7 @@ def directions(shown: Shown) -> Lines:
     return Lines(
         title="Feature directions",
         note=f"Columns of W in the plane of the two hidden units, one panel a model, row by row from the top left: {order}. "
-        "Each panel's cross is the origin, its circle has radius 1; panels lie 3 apart. "
+        "Circles have radius 1 and lie 3 apart. "
         "Shown is the restart with the lowest loss at this step.",
         x_axis=Axis("First hidden unit"),
         y_axis=Axis("Second hidden unit"),
@@ -76,11 +76,14 @@ def _arrow(centre: Array, tip: Array) -> Array:
 
 
 def _circle(centre: Array, reach: float = 1.35) -> Array:
+    """A circle of radius 1 with four ticks outside, which also keep the frame of a movie still."""
     angles = np.linspace(0, 2 * np.pi, 25)
     lift = np.full((1, 2), np.nan)
-    ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    cross = np.array([[-reach, 0.0], [reach, 0.0]])
-    return np.concatenate([ring + centre, lift, cross + centre, lift, cross[:, ::-1] + centre, lift])
+    parts = [np.stack([np.cos(angles), np.sin(angles)], axis=1) + centre, lift]
+    for outward in (np.array([1.0, 0.0]), np.array([0.0, 1.0])):
+        for side in (-1, 1):
+            parts += [np.stack([side * 1.2 * outward, side * reach * outward]) + centre, lift]
+    return np.concatenate(parts)
 
 
 def _padded(paths: list[Array]) -> tuple[Array, Array]:
