@@ -175,7 +175,7 @@ def modular_addition(p: ModularAddition, run: Run) -> None:
 
     plan, steps = p.plan(), p.training_steps
     memory.require(
-        _memory(p), "cpu", what=f"Modular addition with p = {plan.shape.p}", way_out="choose a smaller p or size"
+        memory_of(p), "cpu", what=f"Modular addition with p = {plan.shape.p}", way_out="choose a smaller p or size"
     )
     frames = log_steps(steps, FRAMES[p.size])
     trainer = ModularTrainer(plan, [_setting(p)], schedule(steps, CHECK, frames), frames)
@@ -191,7 +191,7 @@ def _setting(p: ModularAddition) -> Setting:
     return Setting(p.seed, p.label_noise, p.grokfast)
 
 
-def _memory(p: ModularNetwork, instances: int = 1) -> int:
+def memory_of(p: ModularNetwork, instances: int = 1) -> int:
     """Bytes at the peak: neurons and logits of all pairs with their gradients, and the checkpoints' weights."""
     shape = p.plan().shape
     pairs = shape.p**2
@@ -208,7 +208,7 @@ def seconds(p: ModularNetwork, trainer: ModularTrainer) -> float:
 def _cost(p: ModularAddition) -> Cost:
     from engine.toys.modular_training import ModularTrainer
 
-    wanted = _memory(p)
+    wanted = memory_of(p)
     trainer = ModularTrainer(p.plan(), [_setting(p)], [0])
     looking = 0.02 * FRAMES[p.size] * (trainer.plan.shape.p / 53) ** 3
     return Cost(1.1 * seconds(p, trainer) + looking + 3, wanted, "Whether it groks by then is not certain.")

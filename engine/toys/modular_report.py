@@ -9,10 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from engine.text.toys import ToyData
 from engine.toys import fourier, modular_analysis, modular_figures
-from engine.toys.keeping import keep_toy
-from engine.toys.modular_network import contexts, native, over_pairs, sums, unpack
+from engine.toys.modular_keeping import keep_network
+from engine.toys.modular_network import over_pairs, unpack
 from engine.toys.modular_robustness import RADII, Robustness, robustness
 from engine.toys.modular_training import COLUMNS, ModularTrainer
 
@@ -78,12 +77,15 @@ class Report:
         self._curves()
         logits = self._passed(len(self.trainer.frames) - 1)[1]
         keys = modular_analysis.key_frequencies(modular_analysis.logit_shares(logits))
-        self.run.fact("key_frequencies", keys)
-        self.run.keep("key_frequencies", np.array(keys, np.int32), what="periods per p, largest logit share first")
+        run = self.run
+        run.fact("key_frequencies", keys)
+        run.keep("key_frequencies", np.array(keys, np.int32), what="periods per p, largest logit share first")
         measures = self._movies(keys)
         self._phases(measures, keys)
         self._tables(keys)
-        self._keep(keys)
+        accuracy = float(self.trainer.curve("test_accuracy")[-1, 0])
+        theta = self.trainer.theta[0].detach()
+        keep_network(run, self.shape, theta, key_frequencies=keys, test_accuracy=accuracy)
 
     def _passed(self, number: int) -> tuple[Array, Tensor]:
         """Neurons and logits of all pairs at frame ``number``."""
@@ -181,30 +183,6 @@ class Report:
         trained = {name: one for name, one in moved.items() if not name.startswith("untrained")}
         self.run.show("robustness", modular_figures.robustness(RADII, trained, ATTACKED))
         self.run.show("margins", modular_figures.margin_table(moved, RADII))
-
-    def _keep(self, keys: list[int]) -> None:
-        p, theta = self.shape.p, self.trainer.theta[0].detach()
-        bridge = native(self.shape, theta)
-        with torch.no_grad():
-            final = over_pairs(self.shape, theta[None]).final[0]
-        means = modular_analysis.by_sum(final)
-        directions = np.zeros((p, self.shape.d_model + 1), np.float32)
-        directions[:, :-1] = (means - means.mean(0)).numpy()
-        names = tuple(f"a + b = {c}" for c in range(p))
-        features = np.zeros((p * p, 3, p), np.uint8)
-        features[np.arange(p * p), 2, sums(p).numpy()] = 1
-        counted = np.zeros((p * p, 3), bool)
-        counted[:, 2] = True
-        keep_toy(
-            self.run,
-            bridge,
-            ToyData(contexts(p), counted, features, names),
-            title=f"Modular addition, p = {p}",
-            planted={"blocks.0.hook_resid_post": (names, directions)},
-            p=p,
-            key_frequencies=keys,
-            test_accuracy=float(self.trainer.curve("test_accuracy")[-1, 0]),
-        )
 
 
 def _purest(hidden: Array, keys: list[int]) -> list[tuple[int, int]]:
