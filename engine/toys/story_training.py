@@ -225,8 +225,8 @@ def _token_losses(model: Any, ids: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")
 
 
-def story_losses(model: Any, found: list[Story], context: int, point: Callable[[], None] = _go_on) -> Array:
-    """Loss in nats of every token of whole stories under ``model``, one story after another: (tokens,) float64."""
+def story_rows(found: list[Story], context: int) -> tuple[Array, Array]:
+    """Whole stories in contexts, as many as fit into each: ids (n, context), and which of them are their tokens."""
     together = (context - 1) // LONGEST
     rows = np.full((math.ceil(len(found) / together), context), WORD_IDS[stories.END], dtype=np.int64)
     rows[:, 0] = WORD_IDS[stories.START]
@@ -235,6 +235,12 @@ def story_losses(model: Any, found: list[Story], context: int, point: Callable[[
         ids = [word for story in found[number * together : (number + 1) * together] for word in story.ids]
         row[1 : len(ids) + 1] = ids
         wanted[number, 1 : len(ids) + 1] = True
+    return rows, wanted
+
+
+def story_losses(model: Any, found: list[Story], context: int, point: Callable[[], None] = _go_on) -> Array:
+    """Loss in nats of every token of whole stories under ``model``, one story after another: (tokens,) float64."""
+    rows, wanted = story_rows(found, context)
     model.eval()
     parts = []
     with torch.no_grad():
@@ -243,3 +249,18 @@ def story_losses(model: Any, found: list[Story], context: int, point: Callable[[
             parts.append(_token_losses(model, torch.from_numpy(rows[start : start + TOGETHER])))
     nats: Array = torch.cat(parts).double().numpy()
     return nats[wanted[:, 1:]]
+
+
+def story_predictions(model: Any, found: list[Story], context: int, point: Callable[[], None] = _go_on) -> Array:
+    """What ``model`` expects at every token of whole stories: log probabilities (tokens, words) float32."""
+    rows, wanted = story_rows(found, context)
+    model.eval()
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(rows), TOGETHER):
+            point()
+            logits = model(torch.from_numpy(rows[start : start + TOGETHER]))[:, :-1]
+            here = torch.from_numpy(wanted[start : start + TOGETHER, 1:])
+            parts.append(F.log_softmax(logits[here], dim=-1))
+    said: Array = torch.cat(parts).numpy()
+    return said
