@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from engine.toys.splitting_figures import Series
 
 BATCH = 512  # a table of cells that is no larger is one batch
-POSITIONS = 2_048  # of the toy's data
+POSITIONS = 1_024  # of the toy's data
 CONTEXT = 16
+DESCRIBED = 2_048  # activations over which a dictionary's own description is shared out
 KS = (1, 2, 4)
 
 
@@ -158,9 +159,10 @@ def feature_splitting(p: FeatureSplitting, run: Run) -> None:
     where = {(one.job.data, one.job.width, one.job.k): number for number, one in enumerate(bench.small)}
     shown = _widths(p)[len(_widths(p)) // 2]
     split = [("ρ: ", bench.small[where["family", shown, 1]]), ("ρ = 0: ", bench.small[where["identical", shown, 1]])]
-    rows = [(head, one, figures.row_order(one)) for head, one in split]
+    drawn = figures.drawn_cells(planted)
+    rows = [(head, one, figures.row_order(one, drawn)) for head, one in split]
     both = bench.small[where["family", _both(p), 2]]
-    both_rows = [("", both, figures.row_order(both))]
+    both_rows = [("", both, figures.row_order(both, drawn))]
 
     def measured() -> list[splitting.Measured]:
         return [splitting.measure(one, worlds[_world(one.job.data)]) for one in bench.small]
@@ -184,7 +186,7 @@ def feature_splitting(p: FeatureSplitting, run: Run) -> None:
     found = measured()
     few = [one for one in series if one.k < 4]
     run.show("cells", figures.cells_lines(few, found, widths, planted))
-    how = figures.Description(p.value_bits, POSITIONS, planted.cells.shape[1])
+    how = figures.Description(p.value_bits, DESCRIBED, planted.cells.shape[1])
     hands = {}
     for world in ("family", "shared"):
         fvu, bits, l0, atoms = splitting.by_hand(worlds[world])
@@ -195,8 +197,8 @@ def feature_splitting(p: FeatureSplitting, run: Run) -> None:
     run.show("tree", figures.tree(levels, planted))
     chance = {width: _chance(planted, width, p.seed) for width in sorted(set(widths))}
     run.show("dictionaries", figures.table(bench, found, chance))
-    for number, one in enumerate(series):
-        run.keep(f"atoms-{number}", bench.small[one.numbers[-1]].atoms.numpy(), series=one.name)
+    for k in KS:
+        run.keep(f"atoms-k{k}", bench.small[where["family", shown, k]].atoms.numpy(), width=shown, data="families")
     _keep(planted, p, run)
 
 

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 Array: TypeAlias = npt.NDArray[Any]
 TESTED = 20_000  # sequences of each kind at the end
 WATCHED = 2_000  # sequences of each kind at a snapshot
-KEPT = 2_048  # sequences of the toy's data
+KEPT = 1_024  # sequences of the toy's data
 BRUTE = 2**25  # sequences, up to which all are tried
 DICTIONARY_LR = 5e-3
 DICTIONARY_BATCH = 256
-FEWER = 3  # so many times fewer frames of the dictionaries than of the transformer
+MAPS = 2  # every so manyth snapshot has the maps, which are large
+FEWER = 5  # so many times fewer frames of the dictionaries than of the transformer
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,8 @@ def max_of_k(p: MaxOfK, run: Run) -> None:
     plan, size = _plan(p), _SIZES[p.size]
     trainer = MaxTrainer(plan)
     untrained = {name: tensor.clone() for name, tensor in trainer.now.items()}
-    watch = _Watch(trainer, untrained, run)
     snapshots = log_steps(plan.steps, FRAMES[p.size])
+    watch = _Watch(trainer, untrained, run, snapshots)
     spent = first_stage(run, trainer, lambda: train(run, trainer, plan.steps, measure=watch, at=snapshots, lr=plan.lr))
     _analyse(trainer, untrained, run)
     bench, tokens = _bench(p, trainer, untrained)
@@ -203,11 +204,12 @@ def _right(weights: dict[str, torch.Tensor], tokens: torch.Tensor) -> tuple[floa
 class _Watch:
     """Measures the transformer and shows the frames of its movies."""
 
-    def __init__(self, trainer: MaxTrainer, untrained: dict[str, torch.Tensor], run: Run) -> None:
+    def __init__(self, trainer: MaxTrainer, untrained: dict[str, torch.Tensor], run: Run, snapshots: list[int]) -> None:
         from engine.toys import max_transformer as model
         from engine.toys.training import generator
 
         self.trainer, self.run = trainer, run
+        self.mapped = {snapshots[0], *snapshots[::-MAPS]}  # the last one among them
         plan = trainer.plan
         self.uniform = model.uniform(plan, WATCHED, generator(plan.seed, 4))
         self.near = model.near_ties(plan, WATCHED, generator(plan.seed, 5))
@@ -229,8 +231,9 @@ class _Watch:
             diagonal=float((circuits.writes.argmax(axis=1) == np.arange(plan.numbers)).mean()),
             attention=attention,
         )
-        self.run.show("eqke", figures.scores_map(circuits), step=step)
-        self.run.show("evou", figures.writes_map(circuits), step=step)
+        if step in self.mapped:
+            self.run.show("eqke", figures.scores_map(circuits), step=step)
+            self.run.show("evou", figures.writes_map(circuits), step=step)
         self.run.show("singular", figures.singular_lines(direction, self.control), step=step)
         self.run.show("direction", figures.direction_lines(direction, self.control), step=step)
 

@@ -16,6 +16,7 @@ from engine.toys.splitting import NAMES, Measured, Planted, World, active, deriv
 Array: TypeAlias = npt.NDArray[Any]
 SHARE = Axis("Unexplained share of ‖x‖²", "share")
 DRAWN_TOKENS = 2  # families in the graph
+MAPPED_TOKENS = 4  # and in the maps
 GRID = 60  # points of a derived line
 
 
@@ -90,31 +91,41 @@ def cell_names(planted: Planted) -> tuple[str, ...]:
     return tuple(f"t{t}c{c}" for t in range(planted.tokens) for c in range(planted.contexts))
 
 
-def row_order(one: Small) -> Array:
-    """Latents by the cell that their atom is nearest to now: taken at the start, the rows of a movie stay put."""
+def drawn_cells(planted: Planted) -> int:
+    """Cells of the first tokens, which the maps show."""
+    return min(MAPPED_TOKENS, planted.tokens) * planted.contexts
+
+
+def row_order(one: Small, cells: int) -> Array:
+    """Latents whose atom is nearest to one of the first ``cells`` now, by that cell.
+
+    Taken at the start, the rows of a movie stay put.
+    """
     nearest = (one.atoms @ one.x.T).argmax(dim=1)
-    order: Array = nearest.argsort(stable=True).numpy()
-    return order
+    order = nearest.argsort(stable=True)
+    found: Array = order[nearest[order] < cells].numpy()
+    return found
 
 
 def firing_map(title: str, rows: Sequence[tuple[str, Small, Array]], planted: Planted) -> Heatmap:
     """Activity of latents on all cells; several dictionaries one below the other."""
-    values = np.concatenate([one.codes().numpy().T[order] for _, one, order in rows])
+    cells = drawn_cells(planted)
+    values = np.concatenate([one.codes().numpy().T[order, :cells] for _, one, order in rows])
     labels = np.concatenate([[f"{head}{latent}" for latent in order] for head, _, order in rows])
     return Heatmap(
         title=title,
-        note="Each row is a latent, in the order of the cells that they began at; each column a cell, token after token. "
+        note="Each row is a latent, in the order of the cells that they began at; each column a cell of the first tokens. "
         "A bar over all contexts of a token is a latent for the token; a single square is a latent for one cell. "
         "Activity is in units of the activations' root mean square length; the lower half is the control with "
         "identical contexts, in which a row is either a whole bar or dead."
         if len(rows) > 1
-        else "Each row is a latent, each column a cell, token after token; with two active latents one bar for the token "
+        else "Each row is a latent, each column a cell of the first tokens; with two active latents one bar for the token "
         "and one square for the cell would be the parent and its child.",
         x_axis=Axis("Cell"),
         y_axis=Axis("Latent"),
         value_axis=Axis("Activity"),
         values=values.astype(np.float16),
-        x=np.array(cell_names(planted)),
+        x=np.array(cell_names(planted)[:cells]),
         y=labels,
         levels=(0.0, 1.2),
     )
