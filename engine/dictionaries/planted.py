@@ -78,7 +78,7 @@ class Detection:
     """How well single latents tell when planted features are active.
 
     Attributes:
-        latent: (features,) the latent chosen on the first half of the activations, −1 where it could not be.
+        latent: (features,) the latent chosen on the first half of the sequences, −1 where it could not be.
         auroc: (features,) its area under the ROC curve on the second half; NaN where a half lacks either class.
         control: (features,) the same with the features' values shuffled.
         active: (features,) share of activations on which the feature is active.
@@ -90,17 +90,19 @@ class Detection:
     active: Array
 
 
-def detect(latents: Array, features: Array, seed: int) -> Detection:
-    """Choose a latent per planted feature on one half of the activations and judge it on the other.
+def detect(latents: Array, features: Array, groups: Array, seed: int) -> Detection:
+    """Choose a latent per planted feature on one half of the sequences and judge it on the other.
 
     Args:
         latents: (activations, latents) values.
         features: (activations, features); a feature is active where it is not 0.
+        groups: (activations,) number of the sequence that each is from: what one half shows is not in the other.
         seed: of the two halves, and of the shuffled control.
     """
     random = np.random.default_rng([seed, 5])
-    order = random.permutation(len(latents))
-    first, second = order[: len(order) // 2], order[len(order) // 2 :]
+    known = random.permutation(np.unique(groups))
+    chosen_on = np.isin(groups, known[: len(known) // 2])
+    first, second = np.flatnonzero(chosen_on), np.flatnonzero(~chosen_on)
     active = np.asarray(features) != 0
     shuffled = active[random.permutation(len(active))]
     chosen, auroc = _judge(latents, active, first, second)

@@ -58,11 +58,23 @@ def test_the_latent_is_chosen_on_one_half_and_judged_on_the_other() -> None:
     features = (random.random((2_000, 2)) < 0.2).astype(np.uint8)
     noise = random.random((2_000, 50))
     latents = np.concatenate([noise, features[:, [1]] * 2.0, features[:, [0]] * 2.0], axis=1)
-    found = planted.detect(latents, features, 0)
+    found = planted.detect(latents, features, np.arange(2_000), 0)
     assert found.latent.tolist() == [51, 50]
     assert found.auroc == pytest.approx([1, 1])
     assert np.abs(found.control - 0.5).max() < 0.06
     assert found.active == pytest.approx(features.mean(axis=0))
+
+
+def test_what_one_half_of_the_sequences_shows_is_not_judged_on_itself() -> None:
+    random = np.random.default_rng(5)
+    groups = np.repeat(np.arange(40), 50)
+    # Each sequence has a latent of its own, and the feature is active in half of them: nothing general to find.
+    latents = (groups[:, None] == np.arange(40)[None, :]).astype(float)
+    features = (groups % 2 == 0)[:, None]
+    by_sequence = planted.detect(latents, features, groups, 0)
+    by_position = planted.detect(latents, features, random.permutation(2_000), 0)
+    assert by_sequence.auroc[0] <= 0.5
+    assert by_position.auroc[0] > 0.51
 
 
 def planted_toy(work: Path, features: int = 12, d: int = 24) -> np.ndarray:

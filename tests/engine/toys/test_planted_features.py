@@ -1,0 +1,49 @@
+"""The experiment on the demo's dictionary and on a toy whose features are known exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from engine.text import stories
+from engine.toys.planted_features import story_data
+from tests.engine.dictionaries.test_planted_features import planted_toy
+from tests.engine.toys.running import start
+
+
+def test_a_dictionary_of_the_planted_directions_themselves_is_found_whole(tmp_path: Path) -> None:
+    directions = planted_toy(tmp_path, features=6, d=16)
+    values = {"model": "toy:toy-1", "text": "toy:toy-1", "hook": "blocks.0.hook_hidden", "tokens": 6_000}
+    trained = start("train-dictionary", tmp_path, **values, width=12, k=2, batch=256, steps=800, lr=3e-3, threads=1)
+    assert trained.record().facts["planted_found"] > 0.8
+    recording = start("planted-features", tmp_path, dictionary="train-dictionary-1", tokens=3_000, threads=1)
+    last = {name: recording.metric(name)[-1, 1] for name in recording.metric_names()}
+    assert last["planted"] > 0.9 > 0.7 > last["planted_control"]
+    assert last["auroc"] > 0.85 > 0.65 > last["auroc_control"]
+    activity = recording.figure("activity")
+    assert sorted(activity.columns[0].tolist()) == sorted(f"f{i}" for i in range(6))
+    # The latent that tells a feature is the atom that points its way.
+    directed = dict(zip(*recording.figure("planted directions").columns[:2], strict=True))
+    told = dict(zip(activity.columns[0], activity.columns[2], strict=True))
+    assert sum(directed[name] == told[name] for name in told) >= len(directions) - 2
+    assert len(recording.figure("both").points) == 6
+
+
+def test_stories_carry_every_value_of_every_latent_variable_where_it_is_known() -> None:
+    data = story_data(200, 0)
+    assert data.features is not None
+    start_of = {name: number for number, name in enumerate(data.names)}
+    words = np.array([stories.VOCABULARY[token] for token in data.tokens[0]])
+    name = next(word for word in words if word in stories.NAMES)
+    active = data.features[0, :, start_of[f"name {name}"]]
+    assert active[: list(words).index(name)].sum() == 0
+    assert active[list(words).index(name) :][data.counted[0][list(words).index(name) :]].all()
+    slots = [index for index, feature in enumerate(data.names) if feature.startswith("slot ")]
+    assert (data.features[..., slots].sum(axis=-1) == data.counted).all()
+
+
+def test_it_runs_with_its_defaults_on_the_demos_dictionary(tmp_path: Path) -> None:
+    recording = start("planted-features", tmp_path, tokens=800)
+    last = {name: recording.metric(name)[-1, 1] for name in recording.metric_names()}
+    assert last["auroc"] > last["auroc_control"] + 0.1
