@@ -85,6 +85,7 @@ def build_session(session: Session, trained: RunResult, target: Path) -> list[Ru
         DemoError: the file is too large.
     """
     others = [run("pca-spectrum", session=session, **SPECTRUM), run("train-dictionary", session=session, **DICTIONARY)]
+    session.delete("corpora", trained.id)  # the model's own stories, of which the text `stories` has more
     session.rename("runs", trained.id, "Train the demo model")
     session.set_notes(NOTES.format(floor=stories.floor(), loss=trained.last("test_loss"), width=DICTIONARY["width"]))
     session.save(target).wait()

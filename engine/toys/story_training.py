@@ -109,6 +109,55 @@ def packed(found: list[Story], context: int, point: Callable[[], None] = _go_on)
     return np.stack(list(pack(pieces(), context, first=_START, separator=_END, padding=padding, whole=True)))
 
 
+FEATURES = tuple(f"{latent}={value}" for latent, values in stories.LATENTS.items() for value in values)
+"""Names of what is known of a story at each word: one per value of each latent variable of the grammar."""
+
+
+def story_features(found: list[Story], context: int) -> tuple[Array, Array, Array]:
+    """The contexts of `packed` as a toy's data, with the grammar's latent variables as features.
+
+    Returns:
+        Ids (n, context); which positions are words or ends of stories; and the features (n, context, `FEATURES`)
+        uint8, 1 where a latent variable has a value and the words so far show it.
+    """
+    first = np.cumsum([0, *(len(values) for values in stories.LATENTS.values())])
+
+    def pieces() -> Iterator[tuple[Array, bool]]:
+        for story in found:
+            rows = np.zeros((len(story.slots), 1 + len(FEATURES)), np.int32)
+            rows[:, 0] = story.ids
+            for offset, labels in zip(first[:-1], (story.latents[name] for name in stories.LATENTS), strict=True):
+                known = np.flatnonzero(labels >= 0)
+                rows[known, 1 + offset + labels[known]] = 1
+            yield rows[:-1], True
+
+    def alone(word: str) -> Array:
+        row = np.zeros(1 + len(FEATURES), np.int32)
+        row[0] = WORD_IDS[word]
+        return row
+
+    # The end between two stories is the packing's; what was known at a story's last word is known there too.
+    rows = np.stack(
+        list(
+            pack(
+                pieces(),
+                context,
+                first=alone(stories.START),
+                separator=alone(stories.END),
+                padding=alone(stories.END),
+                whole=True,
+            )
+        )
+    )
+    ids, features = rows[:, :, 0], rows[:, :, 1:].astype(np.uint8)
+    slots = packed(found, context)[:, :, 1]
+    behind = np.argwhere(slots == SLOTS.index("END"))
+    features[behind[:, 0], behind[:, 1]] = features[behind[:, 0], behind[:, 1] - 1]
+    slot = features[:, :, first[-2] :]
+    slot[behind[:, 0], behind[:, 1]] = np.eye(len(SLOTS), dtype=np.uint8)[SLOTS.index("END")]
+    return ids, slots >= 0, features
+
+
 def whole_stories(slots: Array) -> Array:
     """Which positions (n, context) belong to stories that are whole, their ends included."""
     ends = slots == SLOTS.index("END")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from engine.figures.kinds import Axis, Lines, Table, TokenStrip
+from engine.figures.kinds import Axis, Heatmap, Lines, Table, TokenStrip
 from engine.runs.control import RunStopped
 from engine.runs.declaration import Metric, experiment
 from engine.runs.parameters import LearningRate, Parameters, Seed, Steps, Threads
 from engine.text import stories
+from engine.toys.costs import Cost, cost, timed
+from engine.toys.sizes import FRAMES, Size
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
@@ -25,6 +27,8 @@ Array: TypeAlias = npt.NDArray[Any]
 
 LOSS = Axis("Loss", "nats/token", "log")
 NATS = Axis("Loss", "nats")
+FILMED = 48  # held-out stories in each frame of the movie
+KEPT = 8_192  # positions of held-out stories that are kept as the toy's data
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,7 @@ _Contexts: TypeAlias = Annotated[
 class TinyLanguageModel(Parameters):
     """Parameters of `tiny-language-model`; those left empty come from ``size``."""
 
-    size: Literal["quick", "demo", "paper"] = Field(
-        "demo", description="quick takes seconds, demo under a minute, paper hours"
-    )
+    size: Size = "demo"
     steps: Steps | None = Field(None, description="Optimiser steps; empty: by size")
     batch: _Contexts | None = Field(None, description="Contexts per optimiser step; empty: by size")
     lr: LearningRate = 2e-3
@@ -97,6 +99,7 @@ class TinyLanguageModel(Parameters):
     area="Toy models",
     cites="Eldan & Li 2023, TinyStories",
     resumable=True,
+    estimate="toy-estimate",
     metrics={
         "loss": Metric(
             "Training loss",
@@ -134,15 +137,23 @@ def tiny_language_model(p: TinyLanguageModel, run: Run) -> None:
     objects, agrees in gender and mood and knows which animal lives where. *Slots* splits the
     held-out loss by position in the grammar: where the floor is 0 the word is determined, and what is left is the
     model's error; where it is not, the excess over the floor is. *Story* shades one held-out story by loss.
+    *Learning* is a movie of the loss by slot: drag the timeline and watch the model learn the fixed words first, then
+    what may stand where, and last what this story said (names, animals, colours), which no 3-gram can.
 
-    The model is added to the session as `toy:RUN`, ready to be opened, looked at and taken apart.
+    The model is added to the session as `toy:RUN`, ready to be opened, looked at and taken apart, and with it held-out
+    stories as the text `toy:RUN`, in contexts as the model reads them. What the grammar knows at each word (name, gender,
+    place, sentiment, animal, colour, object, branch, slot) is marked there as features, against which dictionaries
+    trained on this model can be scored. `story-understanding` asks how much of the model readable rules explain.
     The held-out stories are drawn independently; training stories that are among them are left out.
     """
+    from engine.models import memory
     from engine.toys.story_training import StoryTrainer
 
     run.stage("Drawing stories")
-    trainer = StoryTrainer(_plan(p), run.point)
-    curves = _train(trainer, _SIZES[p.size].evaluate_every, run)
+    plan = _plan(p)
+    memory.require(_bytes(plan), "cpu", what="Training this model", way_out="choose a smaller size or batch")
+    trainer = StoryTrainer(plan, run.point)
+    curves = _train(trainer, _SIZES[p.size].evaluate_every, FRAMES[p.size], run)
     nats = trainer.held_out_losses()
     run.show("slots", _slot_table(trainer, curves, nats))
     _finish(trainer, curves, float(nats.mean()), run)
@@ -179,6 +190,7 @@ class _Curves:
         start = stories.WORD_IDS[stories.START]
         tables = ngrams.probabilities(training, len(VOCABULARY), start)
         self.ngram_losses = ngrams.losses(tables, held_out, start)
+        self.by_slot = _by_slot(trainer.split.held_out, self.ngram_losses[-1])
         self.floor = -float(np.concatenate([story.log_probabilities for story in trainer.split.held_out]).mean())
         self.training: list[float] = []
         self.held_out: list[tuple[float, float]] = []
@@ -212,9 +224,12 @@ class _Curves:
         )
 
 
-def _train(trainer: StoryTrainer, every: int, run: Run) -> _Curves:
+def _train(trainer: StoryTrainer, every: int, frames: int, run: Run) -> _Curves:
+    from engine.toys.training import log_steps
+
     curves = _Curves(trainer)
     steps = trainer.plan.steps
+    filmed = frozenset(log_steps(steps, frames))
     began = time.process_time()
     spent = 0.0
     if run.resumed is not None:
@@ -234,6 +249,8 @@ def _train(trainer: StoryTrainer, every: int, run: Run) -> _Curves:
     def measure_where_due() -> None:
         """Also what a stop left undone: it may come while the loss of a step is being measured."""
         step = trainer.step
+        if step in filmed:
+            run.show("learning", _frame(trainer, curves), step=step)
         if step and (step % every == 0 or step == steps) and curves.measured != step:
             test_loss = float(trainer.held_out_losses().mean())
             curves.held_out.append((step, test_loss))
@@ -269,6 +286,37 @@ def _record_plan(trainer: StoryTrainer, curves: _Curves, run: Run) -> None:
     run.keep("held_out_stories", np.array([story.code for story in split.held_out], np.int32), what="story codes")
 
 
+def _frame(trainer: StoryTrainer, curves: _Curves) -> Heatmap:
+    """The loss by slot now, beside the floor and the 3-gram: a frame of the movie."""
+    from engine.toys.story_training import story_losses
+
+    filmed = trainer.split.held_out[:FILMED]
+    nats = story_losses(trainer.bridge, filmed, trainer.plan.context)
+    trainer.bridge.train()
+    floors = stories.slot_floors()
+    rows = [_by_slot(filmed, nats), [floors[slot] for slot in stories.SLOTS], curves.by_slot]
+    return Heatmap(
+        title="Learning: loss by grammar slot",
+        note=f"Mean over {len(filmed)} held-out stories. The floor is the entropy of the slot given the words before it. "
+        f"Control: 3-gram of the same training stories, over {len(trainer.split.held_out):,} held-out ones.",
+        x_axis=Axis("Grammar slot"),
+        y_axis=Axis("Prediction"),
+        value_axis=NATS,
+        values=np.array(rows, dtype=np.float32),
+        x=np.array([_label(slot) for slot in stories.SLOTS]),
+        y=np.array(["model", "entropy floor", "3-gram"]),
+        levels=(0.0, round(math.log(len(stories.VOCABULARY)), 1)),
+    )
+
+
+def _by_slot(found: list[stories.Story], nats: Array) -> Array:
+    """The mean of ``nats`` (tokens,) at each slot, NaN where there is none: (slots,)."""
+    slots = np.concatenate([[stories.SLOTS.index(slot) for slot in story.slots] for story in found])
+    sums = np.bincount(slots, weights=nats, minlength=len(stories.SLOTS))
+    counts = np.bincount(slots, minlength=len(stories.SLOTS))
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
 def _slot_table(trainer: StoryTrainer, curves: _Curves, nats: Array) -> Table:
     held_out = trainer.split.held_out
     slots = np.concatenate([[stories.SLOTS.index(slot) for slot in story.slots] for story in held_out])
@@ -300,8 +348,9 @@ def _label(slot: str) -> str:
 
 
 def _finish(trainer: StoryTrainer, curves: _Curves, test_loss: float, run: Run) -> None:
-    from engine.models.native import save_native
-    from engine.toys.story_training import story_losses
+    from engine.text.toys import ToyData
+    from engine.toys.keeping import keep_toy
+    from engine.toys.story_training import FEATURES, story_features, story_losses
 
     story = trainer.split.held_out[0]
     shaded = story_losses(trainer.bridge, [story], trainer.plan.context)
@@ -315,12 +364,27 @@ def _finish(trainer: StoryTrainer, curves: _Curves, test_loss: float, run: Run) 
             value=shaded,
         ),
     )
-    attributes, arrays = save_native(trainer.bridge, reference=f"toy:{run.id}")
-    attributes["trained_on"] = "stories"
-    attributes["test_loss"] = test_loss
-    attributes["entropy_floor"] = stories.floor()
-    run.produce("models", run.id, attributes, arrays)
-    run.say(
-        f"The model is in the session as toy:{run.id}; its held-out loss is {test_loss:.4f} nats/token, "
-        f"{test_loss - curves.floor:.4f} above the floor."
-    )
+    enough = KEPT // trainer.plan.context
+    ids, counted, features = story_features(trainer.split.held_out, trainer.plan.context)
+    data = ToyData(ids[:enough], counted[:enough], features[:enough], FEATURES)
+    keep_toy(
+        run, trainer.bridge, data, title=f"Tiny language model, {trainer.plan.layers} layers",
+        trained_on="stories", test_loss=test_loss, entropy_floor=stories.floor(),
+    )  # fmt: skip
+    run.say(f"Its held-out loss is {test_loss:.4f} nats/token, {test_loss - curves.floor:.4f} above the floor.")
+
+
+def _bytes(plan: Plan) -> int:
+    """About the memory that training takes: weights and moments, activations and their gradients, stories."""
+    weights = 12 * plan.layers * plan.d_model**2 + (2 * 68 + plan.context) * plan.d_model
+    activations = plan.layers * (14 * plan.d_model + 3 * plan.heads * plan.context) + 4 * 68
+    return 16 * weights + 8 * plan.batch * plan.context * activations + 4_000 * (plan.stories + plan.held_out)
+
+
+@cost("tiny-language-model")
+def _cost(p: TinyLanguageModel) -> Cost:
+    from engine.toys.story_training import StoryTrainer
+
+    plan = _plan(p)
+    trainer = StoryTrainer(replace(plan, stories=min(plan.stories, 500), held_out=min(plan.held_out, 100)))
+    return Cost(timed(trainer.train_step, plan.steps), _bytes(plan))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ParameterError
-from engine.figures import Lines, Table, TokenStrip
+from engine.figures import Heatmap, Lines, Table, TokenStrip
 from engine.models.native import load_native
 from engine.runs.control import Control
 from engine.runs.declaration import find
@@ -81,13 +81,57 @@ def test_a_quick_run_learns_more_than_word_pairs(tmp_path: Path) -> None:
 
 def test_the_model_joins_the_session_and_is_the_one_that_was_measured(tmp_path: Path) -> None:
     recording = start(tmp_path / "tiny-language-model-4", TINY)
-    ((section, id, attributes, arrays),) = recording.things()
-    assert (section, id, attributes["reference"]) == ("models", "tiny-language-model-4", "toy:tiny-language-model-4")
+    things = {section: (id, attributes, arrays) for section, id, attributes, arrays in recording.things()}
+    assert things.keys() == {"models", "corpora"}
+    id, attributes, arrays = things["models"]
+    assert (id, attributes["reference"]) == ("tiny-language-model-4", "toy:tiny-language-model-4")
     bridge = load_native(attributes, arrays)
     held_out = [stories.from_code(int(code)) for code in recording.kept("held_out_stories")]
     loss = float(story_losses(bridge, held_out, 128).mean())
     assert loss == pytest.approx(recording.metric("test_loss")[-1, 1], abs=1e-6)
     assert attributes["test_loss"] == recording.metric("test_loss")[-1, 1]
+
+
+def test_the_stories_kept_beside_the_model_carry_what_the_grammar_knows(tmp_path: Path) -> None:
+    recording = start(tmp_path / "tiny-language-model-1", TINY | {"steps": 2})
+    things = {section: (attributes, arrays) for section, _, attributes, arrays in recording.things()}
+    names, arrays = things["corpora"][0]["features"], things["corpora"][1]
+    assert sum(array.nbytes for array in arrays.values()) <= 1_000_000
+    assert arrays["features"].dtype == np.uint8
+    tokens, counted, features = (arrays[name] for name in ("tokens", "counted", "features"))
+    assert tokens[:, 0].tolist() == [stories.WORD_IDS["<start>"]] * len(tokens)
+    assert not counted[:, 0].any()
+    assert not features[~counted].any()
+    held_out = [stories.from_code(int(code)) for code in recording.kept("held_out_stories")[:3]]
+    place = 1
+    for story in held_out:
+        known = story.latents
+        for word, id in enumerate(story.ids):
+            assert tokens[0, place] == id
+            expected = {f"{name}={stories.LATENTS[name][at[word]]}" for name, at in known.items() if at[word] >= 0}
+            assert {names[number] for number in np.flatnonzero(features[0, place])} == expected
+            place += 1
+
+
+def test_the_movie_is_of_the_loss_by_slot_beside_its_floor(tmp_path: Path) -> None:
+    movie = start(tmp_path / "tiny-language-model-1", {"size": "quick"}).movie("learning")
+    assert movie.steps[0] == 0
+    assert movie.steps[-1] == 60
+    first, last = movie.frame(0), movie.frame(len(movie) - 1)
+    assert isinstance(first, Heatmap)
+    assert isinstance(last, Heatmap)
+    assert first.values[0].mean() == pytest.approx(np.log(68), abs=0.6)  # untrained: any word
+    assert last.values[0].mean() < 1.2
+    assert last.values[1] == pytest.approx(list(stories.slot_floors().values()))
+    assert np.array_equal(first.values[1:], last.values[1:])
+
+
+def test_the_cost_is_known_before_the_start() -> None:
+    from engine.toys.costs import _costs
+
+    found = _costs["tiny-language-model"](check(find("tiny-language-model").parameters, {}))
+    assert 5 < found.seconds < 600
+    assert 50_000_000 < found.memory < 2_000_000_000
 
 
 # 20 and 40 are steps at which it is measured and kept; 20 stops right behind, 33 between two, 1 before any.
@@ -100,10 +144,12 @@ def test_a_stopped_and_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path
     resumed = start(folder, TINY, resume=True)
     for name in ("loss", "test_loss", "floor"):
         assert np.array_equal(through.metric(name)[:, :2], resumed.metric(name)[:, :2]), name
-    _, _, _, expected = next(through.things())
-    _, _, _, found = next(resumed.things())
-    assert expected.keys() == found.keys()
-    assert all(np.array_equal(expected[name], found[name]) for name in expected)
+    for (_, _, _, expected), (_, _, _, found) in zip(through.things(), resumed.things(), strict=True):
+        assert expected.keys() == found.keys()
+        assert all(np.array_equal(expected[name], found[name]) for name in expected)
+    film, film_again = through.movie("learning"), resumed.movie("learning")
+    assert np.array_equal(film.steps, film_again.steps)
+    assert np.array_equal(film.stacks["values"], film_again.stacks["values"])
     lines, again = through.figure("loss"), resumed.figure("loss")
     assert isinstance(lines, Lines)
     assert isinstance(again, Lines)
@@ -132,7 +178,7 @@ def test_another_seed_gives_other_stories_and_weights(tmp_path: Path) -> None:
 def test_an_attention_only_model_of_other_shape_trains(tmp_path: Path) -> None:
     values = TINY | {"attention_only": True, "layers": 2, "context": 64, "steps": 3}
     recording = start(tmp_path / "tiny-language-model-1", values)
-    _, _, attributes, arrays = next(recording.things())
+    _, _, attributes, arrays = next(thing for thing in recording.things() if thing[0] == "models")
     assert attributes["config"]["attn_only"]
     assert not [name for name in arrays if "mlp" in name]
     assert arrays["pos_embed.weight"].shape == (64, 16)
