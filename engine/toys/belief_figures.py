@@ -57,9 +57,9 @@ def geometry(survey: Survey, score: Score, shown: Array) -> Scatter:
 def picture(beliefs: Array, truth: Array) -> Array:
     """Points of the plane as pixels (SIDE, SIDE, 3) uint8, each the mean colour of the true beliefs that fall on it."""
     at = plane(beliefs)
-    half = 0.68
+    half, middle = 0.8, 0.144  # the triangle's centre of height, and room for what a poor probe scatters
     column = np.floor((at[:, 0] + half) / (2 * half) * SIDE).astype(int)
-    row = np.floor((half - at[:, 1] + 0.05) / (2 * half) * SIDE).astype(int)
+    row = np.floor((half + middle - at[:, 1]) / (2 * half) * SIDE).astype(int)
     inside = (column >= 0) & (column < SIDE) & (row >= 0) & (row < SIDE)
     place = row[inside] * SIDE + column[inside]
     count = np.bincount(place, minlength=SIDE * SIDE)
@@ -89,17 +89,17 @@ def layer_names(layers: int) -> tuple[str, ...]:
 
 def by_layer(now: Array, untrained: Array, recent: Sequence[Score], shuffled: float) -> Lines:
     """1 - R² per layer (0 is the embedding), trained and untrained; values have the concatenation last."""
+    n = len(now) - 1
     return Lines(
         title="How much of the belief is missing, by layer",
         note=f"1 − R² of affine probes on held-out histories ({FOLDS}-fold). Layer 0 is the embedding, layer n the stream after "
-        "block n. Controls: the same network untrained; any function of the last 1, 2 or 3 tokens; beliefs shuffled "
-        "among histories.",
-        x_axis=Axis("Layer"),
+        "so many blocks. Controls: the same network untrained; any function of the last 1, 2 or 3 tokens; beliefs "
+        "shuffled among histories.",
+        x_axis=Axis("Blocks passed"),
         y_axis=UNEXPLAINED,
-        series=("trained", "untrained"),
-        x=np.arange(len(now) - 1, dtype=float),
-        y=np.stack([now[:-1], untrained[:-1]]),
-        reference={**{f"last {n + 1}": 1 - s.r2 for n, s in enumerate(recent)}, "shuffled": shuffled},
+        series=("trained", "untrained", *_recent_names(recent), "shuffled"),
+        x=np.arange(n, dtype=float),
+        y=np.stack([now[:-1], untrained[:-1], *(np.full(n, 1 - s.r2) for s in recent), np.full(n, shuffled)]),
     )
 
 
@@ -107,18 +107,22 @@ def over_steps(
     steps: Sequence[float], last: Array, every: Array, untrained: Array, recent: Sequence[Score], shuffled: float
 ) -> Lines:
     """1 - R² of the last block and of all blocks over training steps."""
-    controls = {"untrained": float(untrained[-2])} | {f"last {n + 1}": 1 - s.r2 for n, s in enumerate(recent)}
+    n = len(steps)
+    controls = [float(untrained[-2]), *(1 - s.r2 for s in recent), shuffled]
     return Lines(
         title="How much of the belief is missing, over training",
         note=f"1 − R² of affine probes on held-out histories ({FOLDS}-fold). Controls: the untrained network's last block; any "
         "function of the last 1, 2 or 3 tokens; beliefs shuffled among histories.",
         x_axis=Axis("Step"),
         y_axis=UNEXPLAINED,
-        series=("last block", "all blocks"),
+        series=("last block", "all blocks", "untrained", *_recent_names(recent), "shuffled"),
         x=np.asarray(steps, float),
-        y=np.stack([last, every]),
-        reference={**controls, "shuffled": shuffled},
+        y=np.stack([last, every, *(np.full(n, value) for value in controls)]),
     )
+
+
+def _recent_names(recent: Sequence[Score]) -> list[str]:
+    return [f"last {n + 1} token{'s' if n else ''}" for n in range(len(recent))]
 
 
 def loss_by_position(optimal: Array, divergence: Array, entropy: Array) -> Lines:
@@ -202,14 +206,14 @@ def table(
         rows.append((f"{name}, untrained", untrained.scores[number], start, float(untrained.beyond[number])))
     rows.append((f"{names[-2]}, shuffled beliefs", shuffled[-2], 1 - untrained.scores[-2].r2, np.nan))
     start = 1 - untrained.scores[-2].r2
-    rows += [(f"last {n + 1} token{'s' if n else ''}", score, start, np.nan) for n, score in enumerate(recent)]
+    rows += [(name, score, start, np.nan) for name, score in zip(_recent_names(recent), recent, strict=True)]
     missing = np.array([1 - score.r2 for _, score, _, _ in rows])
     return Table(
         title="Probes for the belief",
         note=f"Affine, {FOLDS}-fold over {len(survey.belief):,} distinct histories: each is predicted by a probe that was not "
-        "fitted on it. Spread: standard deviation over folds. Times less than untrained: the untrained network's 1 − R² at the same "
-        "place (for the token controls at the last block) over this one's. Beyond next token: partial R² given the next token's "
-        "law; empty where that law fixes the belief.",
+        "fitted on it. Spread: standard deviation over folds. Times less than untrained: the untrained network's 1 − R² "
+        "at the same place (for the token controls at the last block) over this one's. Beyond next token: partial R² given the "
+        "next token's law; empty where that law fixes the belief.",
         axes=tuple(
             Axis(name)
             for name in (

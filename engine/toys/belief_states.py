@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine.toys.belief_network import Plan
 
 Array: TypeAlias = npt.NDArray[Any]
-KEPT = 4_000  # sequences of the toy's text
+KEPT = 2_000  # sequences of the toy's text
 MODEL = "The network"
 COLUMNS = ("test_loss", "kl", "unexplained", "unexplained_all", "beyond_next_token")
 
