@@ -143,15 +143,17 @@ def modular_addition(p: ModularAddition, run: Run) -> None:
 
     It reads [a, b, "="] and is trained on a share of all pairs. Within some 125 steps it knows these by heart while
     test pairs stay wrong; long after, test accuracy jumps: it has **grokked**. At size demo (p = 53, 45 % of the
-    pairs) seeds 0–3 grokked between steps 1,150 and 1,900, in 5 to 10 seconds of processor time. Training goes
-    on to the last step, since accuracy may dip again; the step of grokking needs two checks in a row above 99 %.
+    pairs) seeds 0, 1 and 2 grokked at steps 1,175, 1,800 and 625; seed 3 had 98.6 % of the test pairs at the end, at
+    step 2,500. Training goes on to the last step, since accuracy may dip again; the step of grokking is the first
+    of two checks in a row above 99 %.
 
     **How to read it.** *Accuracy* and *Loss* have a logarithmic step axis; the distance between the two rises is the
     delay. *Spectrum* and *Spectrum over steps*: the embedding ends in a few **key frequencies**; a flat spectrum
     is what shuffled numbers give. *Circles*: in the plane of a key frequency the numbers lie on a circle. *Neurons*: most
     have one frequency. *Progress measures*: the restricted loss falls and the excluded loss rises while test
-    accuracy is still low, so the circuit grows long before it shows. *Phases* puts steps to that. Drag the
-    timeline: every checkpoint can be seen.
+    accuracy is still low, so the circuit grows long before it shows (seed 0: .27 and 6.1 nats at step 649, test
+    accuracy .52). *Phases* puts steps to that. *Parts*: what is lost when a head or the neurons of a frequency are set to
+    zero, and whether others stand in. Drag the timeline: every checkpoint can be seen.
 
     **Clock or pizza.** A clock adds angles: distance irrelevance near 1 and low gradient symmetricity. A pizza averages
     the two embeddings: symmetricity 1 and stripes along a − b in *Sum and difference*. Learned attention gives clocks or
@@ -159,11 +161,12 @@ def modular_addition(p: ModularAddition, run: Run) -> None:
     published .17 is seldom reached). An untrained network is symmetric too: its attention is still uniform.
 
     **Robustness.** The embeddings of a pair are moved by a small attack. Grokking makes unseen pairs about as robust as
-    seen ones; it does not make the network robust: at half an embedding's norm the attack always wins, random moves never.
+    seen ones (seed 0, radius .2: .83 and .90 survive, none of either before); it does not make the network robust: at
+    half an embedding's norm the attack always wins, a random move hardly ever.
 
-    **Traps.** Without weight decay it seldom groks; so with wrong labels, which it learns by heart. One seed is one run: key
-    frequencies differ between seeds. A number printed here is of this run. Losses below 1e-7 are rounding in float32 and are
-    computed in float64. Size paper is the published network, hours on a processor.
+    **Traps.** Without weight decay, or with wrong labels, it learns by heart and stays there. One seed is one run: key
+    frequencies differ between seeds. Losses below 1e-7 cannot be told from 0 in float32, and training on them
+    makes the weights slip; they are computed in float64. Size paper is the published network, hours on a processor.
 
     The network joins the session as `toy:RUN` with exactly these logits (one more residual dimension marks "="), its data as
     the text `toy:RUN` with the sum as planted features.

@@ -13,6 +13,7 @@ from engine.toys import fourier
 
 if TYPE_CHECKING:
     from engine.toys.modular_analysis import Mechanism
+    from engine.toys.modular_repair import Ablation
     from engine.toys.modular_robustness import Robustness
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -263,6 +264,32 @@ def _measures(one: Mechanism) -> list[float]:
         one.progress.excluded,
         one.weight_norm,
     ]
+
+
+def ablation_table(found: Mapping[str, Mapping[str, Ablation]]) -> Table:
+    """What each part contributes and what others do without it, by checkpoint and part."""
+    first = next(iter(found.values()))
+    columns: list[tuple[str, Array]] = [
+        ("Set to zero", np.array(list(first))),
+        ("Heads or neurons", np.array([one.size for one in first.values()])),
+    ]
+    for name, parts in found.items():
+        ones = list(parts.values())
+        columns += [
+            (f"Direct contribution, {name}", np.array([one.direct for one in ones])),
+            (f"Drop without it, {name}", np.array([one.drop for one in ones])),
+            (f"Compensation, {name}", np.array([one.compensation for one in ones])),
+            (f"Test accuracy without it, {name}", np.array([one.test_accuracy for one in ones])),
+        ]
+    return Table(
+        title="Parts set to zero",
+        note="Right logit less the mean logit, means over all pairs. Compensation: direct contribution minus drop, the sum of "
+        "the other parts' changes; above 0 they repair, below 0 they relied on it. Neurons come last, so nothing can repair "
+        "them: 0. Groups are those of the last checkpoint. Controls: random neurons, as many as the largest group, and the "
+        "network that has memorised.",
+        axes=tuple(Axis(name) for name, _ in columns),
+        columns=tuple(column for _, column in columns),
+    )
 
 
 def robustness(radii: Sequence[float], found: Mapping[str, Robustness], n: int) -> Lines:

@@ -104,11 +104,12 @@ class Passed:
     logits: Tensor
 
 
-def over_pairs(shape: Shape, theta: Tensor, rows: Tensor | None = None) -> Passed:
+def over_pairs(shape: Shape, theta: Tensor, rows: Tensor | None = None, kept_heads: Tensor | None = None) -> Passed:
     """The pass over all pairs, or over ``rows`` (instances · n,) counted through the instances.
 
     Args:
         theta: (instances, parameters), as `initial` gives them.
+        kept_heads: (heads,) bool, those that write; None for all.
     """
     p, d, heads, width = shape.p, shape.d_model, shape.heads, shape.d_model // shape.heads
     w = unpack(shape, theta)
@@ -126,6 +127,8 @@ def over_pairs(shape: Shape, theta: Tensor, rows: Tensor | None = None) -> Passe
     pattern = blended(stacked.softmax(0), shape.uniform)
     values = (x @ w["v"]).reshape(count, -1, heads, width).transpose(1, 2)
     written = (values @ w["o"].reshape(count, heads, width, d)).transpose(1, 2)
+    if kept_heads is not None:
+        written = written * kept_heads[:, None]
     middle = pattern[0] @ written[:, :p] + (pattern[1].transpose(1, 2) @ written[:, p : 2 * p]).transpose(1, 2)
     middle = (middle + pattern[2] @ written[:, 2 * p :] + last[:, None]).reshape(count * p * p, d)
     if rows is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from engine.toys import fourier, modular_analysis, modular_figures
 from engine.toys.modular_keeping import keep_network
 from engine.toys.modular_network import over_pairs, unpack
+from engine.toys.modular_repair import ablations, clusters
 from engine.toys.modular_robustness import RADII, Robustness, robustness
 from engine.toys.modular_training import COLUMNS, ModularTrainer
 
@@ -175,6 +176,11 @@ class Report:
             for part, rows in (("train", self.part.train), ("test", self.part.test)):
                 self.run.point()
                 moved[f"{name}, {part}"] = robustness(self.shape, theta, rows[:ATTACKED], self.seed)
+        hidden = torch.from_numpy(self._passed(len(frames) - 1)[0])
+        groups = clusters(hidden, keys, np.random.default_rng([self.seed, CONTROL]))
+        known = {name: number for name, number in named.items() if name != "untrained"}
+        parts = {name: ablations(self.shape, trainer.snapshots[n], groups, self.part) for name, n in known.items()}
+        self.run.show("parts", modular_figures.ablation_table(parts))
         self.run.show("frequencies", modular_figures.frequency_table(found, keys))
         self.run.show("algorithm", modular_figures.algorithm_table(found, keys, modular_analysis.TRIPLES))
         self._robustness(moved)

@@ -111,11 +111,13 @@ def weekday_addition(p: WeekdayAddition, run: Run) -> None:
     of equal remainder gather in one place. *Days* gives the spectrum of the seven days: networks differ in which of 1, 2 and 3
     periods a week they use.
 
-    **What to expect.** {measured}
+    **What to expect.** At size demo seeds 0, 1 and 2 exceeded 90 % of the held-out pairs at steps 775, 1,025 and 1,075 in
+    words, and at 550, 300 and 325 in symbols: words came later by 1.4 to 3.4 times. Seed 0 ended at 96 % in
+    words and 97 % in symbols; 85 % of its number embeddings' variance is in weeks, against 9 % by chance.
 
-    **Traps.** Only that run's result is known: whether language delays the rule has to be read off several seeds. Test accuracy
-    often stops short of 100 %: a number that was held out with most days was hardly learned. The networks read only the
-    last word's logits; seven points nearly always lie on some circle, so look at the untrained frame.
+    **Traps.** A run knows its own seed only: read a delay off several. A sentence is also seen in three templates a step, so steps
+    compare like with like, but not the work done. Test accuracy often stops short of 100 %: a number that was held
+    out with most days is hardly learned. Seven points nearly always lie on some circle, so look at the untrained frame.
 
     The network of the sentences joins the session as `toy:RUN`, its sentences as the text `toy:RUN`.
     """

@@ -183,6 +183,10 @@ def test_a_quick_run_shows_its_movies_tables_and_controls(tmp_path: Path) -> Non
     assert isinstance(margins, Table)
     assert margins.columns[0].tolist()[:2] == ["untrained, train", "untrained, test"]
     assert isinstance(recording.figure("robustness"), Lines)
+    parts = recording.figure("parts")
+    assert isinstance(parts, Table)
+    assert parts.columns[0].tolist()[:4] == ["head 0", "head 1", "head 2", "head 3"]
+    assert parts.columns[0][-1] == "random neurons (control)"
     phases = recording.figure("phases")
     assert isinstance(phases, Table)
     assert phases.columns[0][0] == "memorise"

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from engine.toys import fourier, modular_analysis
-from engine.toys.modular_network import Shape, initial, over_pairs, sums
+from engine.toys.modular_network import Shape, initial, over_pairs, sums, unpack
+from engine.toys.modular_repair import ablations, clusters
 from engine.toys.modular_robustness import _length, attack, margins, robustness
 from engine.toys.modular_training import Setting, split
 
@@ -133,3 +134,46 @@ def test_the_attack_stays_within_its_radius_and_hurts_more_than_chance() -> None
     found = robustness(shape, theta, rows[:50], 0)
     assert found.margin.shape == (50,)
     assert (found.adversarial <= found.random + 0.05).all()
+
+
+def test_setting_a_part_to_zero_is_setting_its_weights_to_zero_and_contributions_add_up() -> None:
+    shape, part = Shape(13, 16, 2, 32), split(13, 0.5, Setting(0))
+    theta = 2 * initial(shape, 3)
+    groups = {"some": np.arange(10), "rest": np.arange(10, 32)}
+    found = ablations(shape, theta, groups, part)
+    right = sums(13)
+
+    def lead(values: torch.Tensor) -> float:
+        return float((values[torch.arange(169), right] - values.mean(1)).mean())
+
+    def without(name: str, rows: slice) -> torch.Tensor:
+        changed = theta.clone()[None]
+        unpack(shape, changed)[name][0, rows] = 0  # a view of the copy
+        return over_pairs(shape, changed).logits[0]
+
+    whole = over_pairs(shape, theta[None]).logits[0]
+    for label, name, rows in (
+        ("head 1", "o", slice(8, 16)),
+        ("some", "out", slice(10)),
+        ("rest", "out", slice(10, 32)),
+    ):
+        ablated = without(name, rows)
+        assert found[label].drop == pytest.approx(lead(whole) - lead(ablated), abs=1e-5)
+        hits = (ablated.argmax(1) == right)[part.test].double().mean()
+        assert found[label].test_accuracy == pytest.approx(float(hits))
+    assert [found[name].compensation for name in groups] == pytest.approx([0, 0], abs=1e-5)
+    assert abs(found["head 1"].compensation) > 1e-4
+    # Heads, neurons and what stays when all of them are gone make up the whole.
+    weights = unpack(shape, theta[None])
+    stays = (weights["embed"][0, 13] + weights["pos"][0, 2] + weights["b_out"][0]) @ weights["unembed"][0]
+    parts = sum(one.direct for one in found.values()) + lead(stays.expand(169, 13))
+    assert parts == pytest.approx(lead(whole), abs=1e-5)
+
+
+def test_clusters_part_the_neurons_and_the_control_is_as_large_as_the_largest() -> None:
+    angle = 2 * np.pi * np.array([3, 3, 5]) / P
+    pure = [np.cos(w * A) + np.cos(w * B) + 2 for w in angle]
+    noise = np.random.default_rng(0).normal(size=(3, P * P))
+    found = clusters(torch.from_numpy(np.stack([*pure, *noise], axis=1)), [3, 5], np.random.default_rng(0))
+    assert [neurons.tolist() for neurons in list(found.values())[:3]] == [[0, 1], [2], [3, 4, 5]]
+    assert len(found["random neurons (control)"]) == 3
