@@ -146,10 +146,10 @@ def universal_and(p: UniversalAnd, run: Run) -> None:
     **How to read it.** *Separation* and *Balanced error* show all of them, and the controls, against the number of
     neurons d; dense sign follows its theory. *Least squares* keeps a circuit's hidden layer and fits the readout:
     it separates good features from a good readout. **The controls matter.** A Gaussian hidden layer that nobody
-    designed explains .44 of the variance at d = 128 once its readout is fitted, the trained one .48: most of what
-    training brings is the linear readout. And an AND is linearly separable: the *bits alone*, without any ReLU, tell
-    pairs apart at d' = 5.5 with no error at the best threshold. What they cannot do is give the value: they explain .16
-    of the variance. So look at *Variance explained*, too.
+    designed explains .44 of the variance at d = 128 once its readout is fitted, the ±1 layer .50, the trained network .48:
+    nearly all of what training brings is the linear readout. And an AND is linearly separable: the *bits alone*,
+    without any ReLU, tell pairs apart at d' = 5.5 with no error at the best threshold. What they cannot do is give the
+    value: they explain .16 of the variance. So look at *Variance explained*, too.
 
     **The trap.** A pair is on once in 90 times, so MSE shrinks the outputs: a learned network's mean at positives is
     .19, .29, .48 with 32, 64, 128 neurons, and at the threshold .5 its error reads as chance (.50, .50, .31) although d'
@@ -160,7 +160,7 @@ def universal_and(p: UniversalAnd, run: Run) -> None:
     outputs. The last output is that of the one-layer circuit; after l layers the mean at positives is l/L, the noise
     sqrt(l/L), d' sqrt(l/L): each layer holds a noisy part of *all* ANDs, and no layer computes any. The control, all
     neurons in one layer, is a step. *Dictionaries* trained on the outputs layer by layer come nearer and nearer to
-    the ANDs' directions (mean largest cosine .26 to .49; random directions .17).
+    the ANDs' directions (mean largest cosine .23 to .42; Gaussian noise of the same covariance .16).
 
     **Truth table**: neurons by their two weights for a pair. In the dense circuit the sum A - B1 - B2 + C of four
     classes gives 0, 0, 0, 1; no class does. **Robustness**: other numbers of active bits at fixed weights. **Readout of
@@ -354,7 +354,7 @@ def _take_apart(p: UniversalAnd, bench: Bench, learned: dict[int, Circuit], run:
     note = (
         f"{about} A TopK dictionary (k = {k}, one atom a pair, {plan.dictionary_steps} steps) on the outputs after a layer: "
         f"for each AND the largest cosine between an atom and its output direction, mean over {world.pairs.shape[1]:,} "
-        "pairs. Controls: each output shuffled over samples by itself, and random directions."
+        "pairs. Controls: a dictionary on Gaussian noise of the same mean and covariance, and random directions."
     )
     run.show("dictionaries", figures.dictionary_figure(found, chosen, note))
     _keep(p, bench, circuit, spread.layer, run)

@@ -230,7 +230,7 @@ def readout_frame(circuit: Circuit, world: World) -> Images:
         y_axis=Axis("Bit"),
         value_axis=Axis("Readout weight"),
         captions=tuple(f"neuron {number}" for number in range(count)),
-        pixels=square(world, circuit.outward[:count]).astype(np.float16),  # half the size of a movie
+        pixels=square(world, circuit.outward[:count]),
     )
 
 

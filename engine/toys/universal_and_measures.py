@@ -124,11 +124,11 @@ def truth_table(bench: Bench, circuit: Circuit) -> list[tuple[Any, ...]]:
     """Rows (class, share of neurons, mean at 00, 10, 01, 11, sd over pairs at 11) for classes of neurons, and their sum.
 
     A neuron's class for a pair: its weight from each of the two bits is above (high) or below (low) the middle
-    between its smallest and its largest weight.
+    between its smallest and its largest weight, or 0 where all its weights are equal.
     """
     world, (i, j) = bench.world, bench.world.pairs
-    middle = (circuit.inward.amax(dim=0) + circuit.inward.amin(dim=0)) / 2
-    high = circuit.inward > middle
+    largest, smallest = circuit.inward.amax(dim=0), circuit.inward.amin(dim=0)
+    high = circuit.inward > torch.where(largest > smallest, (largest + smallest) / 2, 0.0)
     hidden = circuit.hidden(bench.inputs)
     first, second = bench.inputs[:, i] > 0, bench.inputs[:, j] > 0
     cells = [~first & ~second, first & ~second, ~first & second, first & second]
@@ -179,7 +179,7 @@ def dictionaries(
     """Mean largest cosine of a TopK dictionary's atoms with the outputs, for each of ``layers``, with controls.
 
     A dictionary with one atom a pair is trained on the output block after each layer (from 0). Controls: the same on
-    outputs of which each dimension is shuffled over samples by itself, and random directions.
+    Gaussian noise of the outputs' mean and covariance, and random directions.
     """
     pairs = bench.world.pairs.shape[1]
     outputs = spread.outputs(bench.fit_inputs)
@@ -187,12 +187,20 @@ def dictionaries(
     for place, layer in enumerate(layers):
         source = generator(bench.seed, DICTIONARY + layer)
         data = outputs[layer]
-        mixed = torch.stack([column[torch.randperm(len(column), generator=source)] for column in data.T], dim=1)
-        for row, activations in enumerate((data, mixed)):
+        for row, activations in enumerate((data, _noise_like(data, source))):
             rows[row, place] = nearest(_dictionary(activations, steps, k, source, point), pairs)
         rows[2, place] = nearest(torch.randn(pairs, pairs, generator=source), pairs)
-    names = ("dictionary on the outputs", "dictionary on shuffled outputs", "random directions")
+    names = ("dictionary on the outputs", "dictionary on Gaussian noise", "random directions")
     return dict(zip(names, rows, strict=True))
+
+
+def _noise_like(data: Tensor, source: torch.Generator) -> Tensor:
+    """Gaussian noise of the mean and covariance of ``data`` (samples, pairs): what is left when only those are known."""
+    centred = data - data.mean(dim=0)
+    values, vectors = torch.linalg.eigh((centred.T @ centred).double() / len(data))
+    root = (vectors * values.clamp(min=0).sqrt()).float()
+    noise: Tensor = torch.randn(data.shape, generator=source) @ root.T
+    return noise + data.mean(dim=0)
 
 
 def _dictionary(data: Tensor, steps: int, k: int, source: torch.Generator, point: Callable[[], None]) -> Tensor:
