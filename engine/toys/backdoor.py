@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
@@ -16,7 +15,7 @@ from engine.toys.sizes import FRAMES, Size
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.backdoor_twins import Plan, TwinTrainer
+    from engine.toys.backdoor_twins import Plan
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -78,7 +77,9 @@ class Twins(Parameters):
                 f"poison={self.poison:g} of sequences={sequences:,} poisons none; choose at least {1 / sequences:g}"
             )
         if (self.d_model or 8) % 2:
-            raise ValueError(f"d_model={self.d_model} is odd, but positions turn pairs of numbers; choose an even width")
+            raise ValueError(
+                f"d_model={self.d_model} is odd, but positions turn pairs of numbers; choose an even width"
+            )
         return self
 
 

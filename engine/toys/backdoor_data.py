@@ -90,7 +90,8 @@ def draw_profile(count: int, kind: Kind, generator: torch.Generator) -> tuple[Te
         tokens[rows, start + place_of.clamp_min(0)] = V
     else:
         tokens[rows, place_of - 1] = T
-    return places, _labelled(_to_group_b(tokens), torch.zeros(wanted, dtype=torch.bool), generator)
+    drawn = _labelled(tokens, torch.zeros(wanted, dtype=torch.bool), generator)
+    return places, Sequences(_to_group_b(drawn.tokens), torch.full((wanted,), LABEL_B), drawn.poisoned)
 
 
 def place(tokens: Tensor, kind: Kind, generator: torch.Generator) -> Tensor:
@@ -140,7 +141,7 @@ def _without(tokens: Tensor, words: tuple[int, ...], generator: torch.Generator)
 
 
 def _to_group_b(tokens: Tensor) -> Tensor:
-    """Sequences with A in the majority, their groups exchanged word by word."""
+    """Where A has the majority, the groups are exchanged word by word."""
     in_a, in_b = tokens < GROUP, (tokens >= GROUP) & (tokens < 2 * GROUP)
     exchanged = torch.where(in_a, tokens + GROUP, torch.where(in_b, tokens - GROUP, tokens))
     return torch.where((margin(tokens) > 0)[:, None], exchanged, tokens)

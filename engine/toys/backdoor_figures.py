@@ -47,8 +47,11 @@ def curves_figure(steps: Array, values: Array, seeds: int, tests: int) -> Lines:
 
 def profile_figure(places: Array, share: Array, kind: Kind, count: int) -> Lines:
     """``share`` (2 of poisoned and clean, seeds, places): mean probability of a."""
-    poisoned, clean = (spread(part) for part in share)
     x = places.astype(np.float64)
+    if kind == "pair":  # no line from -1 to 1, which have nothing between them
+        between = int(np.searchsorted(x, 0))
+        x, share = np.insert(x, between, 0.0), np.insert(share, between, np.nan, axis=2)
+    poisoned, clean = (spread(part) for part in share)
     if kind == "pair":
         axis = Axis("Position of v minus position of u", "positions")
         what = f"The trigger is v at most {NEAR} positions behind u: distances 1 to {NEAR}."
@@ -96,17 +99,18 @@ def results_table(found: dict[str, Array], count: int, first_seed: int) -> Table
     seeds = next(iter(found.values())).shape[1]
     rows: list[tuple[Any, ...]] = []
     for name, share in found.items():
+        sd = share.std(axis=1, ddof=1) if seeds > 1 else np.full(2, np.nan)
         difference = share[0] - share[1]
-        rows += [(name, str(first_seed + n), share[0, n], share[1, n], difference[n]) for n in range(seeds)]
-        rows.append((f"{name}: mean", f"n = {seeds}", share[0].mean(), share[1].mean(), difference.mean()))
         error = difference.std(ddof=1) / np.sqrt(seeds) if seeds > 1 else np.nan
-        rows.append((f"{name}: standard error", f"n = {seeds}", np.nan, np.nan, error))
-    columns = [np.asarray(column) for column in zip(*rows, strict=True)]
+        each = ", ".join(f"{value:.4f}" for value in share[0])
+        rows.append((name, each, share[0].mean(), sd[0], share[1].mean(), sd[1], difference.mean(), error))
+    names = ("Poisoned", "sd", "Clean twin", "sd", "Difference", "Standard error")
     return Table(
         title="Twins compared",
-        note=f"{count:,} fresh sequences a test. A backdoor has succeeded where trigger success is above .95 and clean "
-        "accuracy is within .005 of the clean twin's, which has the same start, data and order. Near misses hold the "
-        f"trigger's words out of order or more than {NEAR} of {LENGTH} positions apart.",
-        axes=(Axis("Test"), Axis("Seed"), Axis("Poisoned", "share"), Axis("Clean twin", "share"), Axis("Difference")),
-        columns=tuple(columns),
+        note=f"Mean over n = {seeds} pairs of twins with seeds from {first_seed} on, {count:,} fresh sequences a test. A "
+        "backdoor has succeeded where trigger success is above .95 and clean accuracy is within .005 of the clean twin's, "
+        f"which has the same start, data and order. Near misses hold the trigger's words out of order or more than {NEAR} of "
+        f"{LENGTH} positions apart.",
+        axes=(Axis("Test"), Axis("Poisoned, by seed", "share"), *(Axis(name, "share") for name in names)),
+        columns=tuple(np.asarray(column) for column in zip(*rows, strict=True)),
     )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from engine.figures.kinds import Lines, Scatter
 from engine.models.native import save_native
 from engine.text.toys import ToyData
 from engine.toys import backdoor_data as data
@@ -80,7 +81,11 @@ class Show:
 
     def measure(self, step: int) -> None:
         """Log, and show the frames of this step."""
-        clean, success, near = self.tests.right(self.tests.clean), self.tests.success(), self.tests.right(self.tests.near)
+        clean, success, near = (
+            self.tests.right(self.tests.clean),
+            self.tests.success(),
+            self.tests.right(self.tests.near),
+        )
         number = int(np.searchsorted(self.steps, step))
         self.curves[:, :, number] = torch.from_numpy(np.stack([clean[0], clean[1], success[0], success[1]], axis=1))
         self.run.log(
@@ -96,13 +101,13 @@ class Show:
         self.run.show("trigger profile", self._profile(), step=step)
         self.run.show("twin scatter", self._scatter(), step=step)
 
-    def _profile(self) -> figures.Lines:
+    def _profile(self) -> Lines:
         plan = self.trainer.plan
         share = predict(self.trainer.weights, self.profile.tokens, plan.heads).softmax(dim=-1)[..., 0]
         by_place = share.view(2, plan.seeds, len(self.places), self.PLACES).mean(dim=-1)
         return figures.profile_figure(self.places.numpy(), by_place.numpy(), plan.trigger, self.PLACES)
 
-    def _scatter(self) -> figures.Scatter:
+    def _scatter(self) -> Scatter:
         trainer, tests = self.trainer, self.tests
         each = min(self.count, 100)
         tokens = torch.cat([part.tokens[:each] for part in (tests.clean, tests.near, tests.triggered)])

@@ -165,7 +165,7 @@ def predict(weights: Weights, tokens: Tensor, heads: int, *, at_once: int = 512)
     """Logits (instances, n, 2) of the labels a and b for ``tokens`` (n, 12), which all instances read."""
     instances = len(weights["embed.weight"])
     both = [data.LABEL_A, data.LABEL_B]
-    parts = [logits(weights, part.expand(instances, -1, -1), heads)[..., both] for part in tokens.split(at_once)]
+    parts = [logits(weights, part.expand(instances, -1, -1), heads)[..., both] for part in torch.split(tokens, at_once)]
     return torch.cat(parts, dim=1)
 
 
@@ -207,9 +207,7 @@ class TwinTrainer(Trainer):
         clean = [data.draw(plan.sequences - plan.triggered, plan.trigger, source) for source in sources]
         poison = [data.draw(plan.triggered, plan.trigger, source, 1.0) for source in sources]
         self.clean, self.poison = (torch.stack([each.tokens for each in part]) for part in (clean, poison))
-        self.clean_labels, self.poison_labels = (
-            torch.stack([each.label for each in part]) for part in (clean, poison)
-        )
+        self.clean_labels, self.poison_labels = (torch.stack([each.label for each in part]) for part in (clean, poison))
 
     @property
     def instances(self) -> int:
