@@ -127,25 +127,24 @@ def _sweep(p: GrokfastComparison, at: list[int]) -> Sweep:
 
 def _table(sweep: Sweep, grokked: Array, ratios: Array) -> Table:
     memorised, final = sweep.passed("train_accuracy"), sweep.ended("test_accuracy")
-    rows: list[tuple[float | str, ...]] = []
+    many = len(sweep.seeds) > 1
+    rows: list[tuple[Any, ...]] = []
     for number, value in enumerate(sweep.values):
         for at, seed in enumerate(sweep.seeds):
-            rows.append((value, str(seed), memorised[number, at], grokked[number, at], ratios[number, at], np.nan,
-                         final[number, at]))  # fmt: skip
-        if len(sweep.seeds) > 1:
-            reached = np.isfinite(ratios[number])
-            known = ratios[number][reached]
+            one = (memorised[number, at], grokked[number, at], final[number, at], ratios[number, at])
+            rows.append((value, str(seed), *one, np.nan)[: 7 if many else 6])
+        if many:
+            known = ratios[number][np.isfinite(ratios[number])]
             mean = float(known.mean()) if len(known) else np.nan
-            rows.append(
-                (value, f"mean, n = {reached.sum()}", np.nan, np.nan, mean, spread(known), final[number].mean())
-            )
-    names = ("λ", "Seed", "Train above 99 % (step)", "Test above 99 % (step)", "Speed-up (×)", "Standard deviation (×)",
-             "Test accuracy at the end")  # fmt: skip
+            label = f"mean, n = {len(known)}"
+            rows.append((value, label, np.nan, np.nan, final[number].mean(), mean, spread(known)))
+    names = ("λ", "Seed", "Train above 99 % (step)", "Test above 99 % (step)", "Test accuracy at the end", "Speed-up (×)",
+             "Standard deviation (×)")  # fmt: skip
     return Table(
         title="Grokfast against the control",
         note=f"Speed-up: steps to grok at λ = 0, the control, over those at λ, same seed; n = {len(sweep.seeds)} seed(s). "
         "Above 1 is faster, below 1 slower; missing where one of the two has not grokked.",
-        axes=tuple(axis(name) for name in names),
+        axes=tuple(axis(name) for name in names[: len(rows[0])]),
         columns=tuple(np.asarray(column) for column in zip(*rows, strict=True)),
     )
 

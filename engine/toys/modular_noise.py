@@ -88,7 +88,10 @@ def label_noise(p: LabelNoise, run: Run) -> None:
     pairs. A network that has found the rule answers wrongly labelled pairs with the true sum; one that has learned
     them by heart repeats the labels.
 
-    **What to expect.** {measured}
+    **What to expect.** At size demo (p = 53, 60 % of the pairs, 1,000 steps, seed 0) test accuracy ends at 1.00, .98, .95,
+    .71 and .47 with 0, 1, 2, 5 and 10 % wrong labels. Only the control groks (step 500). Every network has learned all
+    labels, wrong ones too, by step 125 and keeps to them: none of the wrongly labelled pairs gets its true sum. At
+    1,500 steps seeds 0 and 1 both ended between .43 and .52 with 10 %.
 
     **Traps.** The curves of few per cent are late, not flat: train longer before you call grokking blocked. With one
     seed, a difference of a few hundred steps between two curves means nothing.
@@ -145,7 +148,7 @@ def _by_part(sweep: Sweep) -> Lines:
         title="Accuracy by part of the pairs",
         note=f"At the step of the frame; n = {len(sweep.seeds)} seed(s) per point, mean{' and range' if many else ''}. "
         "Pairs with wrong labels are counted against the true sum and against the label as trained. Controls: no noise, "
-        "and chance, 1/p.",
+        "which has no pairs with wrong labels, and chance, 1/p.",
         x_axis=Axis("Wrong training labels", "%"),
         y_axis=ACCURACY,
         series=tuple(_PARTS),
@@ -160,12 +163,14 @@ def _by_part(sweep: Sweep) -> Lines:
 def _table(sweep: Sweep) -> Table:
     ended = {name: sweep.ended(column) for name, column in _PARTS.items()}
     memorised, grokked = sweep.passed("train_accuracy"), sweep.passed("test_accuracy")
-    rows = []
+    rows, shown = [], 2 if len(sweep.seeds) > 1 else 1
     for number, percent in enumerate(sweep.values):
-        parts = [found for values in ended.values() for found in (values[number].mean(), spread(values[number]))]
+        parts = [value for found in ended.values() for value in (found[number].mean(), spread(found[number]))[:shown]]
         rows.append((percent, int(sweep.trainer.splits[number * len(sweep.seeds)].wrong.sum()), len(sweep.seeds), *parts,
                      _latest(memorised[number]), _latest(grokked[number])))  # fmt: skip
-    accuracies = [column for name in _PARTS for column in (name.capitalize(), "Standard deviation")]
+    accuracies = [
+        column for name in _PARTS for column in (name.capitalize(), f"{name.capitalize()}: standard deviation")[:shown]
+    ]
     names = (
         "Wrong labels (%)",
         "Wrong labels (pairs)",
@@ -176,7 +181,7 @@ def _table(sweep: Sweep) -> Table:
     )
     return Table(
         title="Wrong labels and grokking",
-        note="Accuracies at the last step, means over seeds with their standard deviation (missing for one seed). Steps: "
+        note="Accuracies at the last step, means over seeds, with their standard deviation if there are several. Steps: "
         "the first from which on two checks in a row exceed 99 %, the latest of the seeds; missing if one does not. "
         "Control: the first row, no noise.",
         axes=tuple(axis(name) for name in names),

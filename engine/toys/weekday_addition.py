@@ -115,9 +115,9 @@ def weekday_addition(p: WeekdayAddition, run: Run) -> None:
     words, and at 550, 300 and 325 in symbols: words came later by 1.4 to 3.4 times. Seed 0 ended at 96 % in
     words and 97 % in symbols; 85 % of its number embeddings' variance is in weeks, against 9 % by chance.
 
-    **Traps.** A run knows its own seed only: read a delay off several. A sentence is also seen in three templates a step, so steps
-    compare like with like, but not the work done. Test accuracy often stops short of 100 %: a number that was held
-    out with most days is hardly learned. Seven points nearly always lie on some circle, so look at the untrained frame.
+    **Traps.** A run knows its own seed only: read a delay off several. Sentences show each pair three times a step, so
+    equal steps are not equal work. Test accuracy often stops short of 100 %: a number that was held out with most
+    days is hardly learned. Seven points nearly always lie on some circle, so look at the untrained frame.
 
     The network of the sentences joins the session as `toy:RUN`, its sentences as the text `toy:RUN`.
     """
