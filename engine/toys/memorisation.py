@@ -26,7 +26,7 @@ class _Size:
 
 
 # 32 items and 8 neurons are 1.94 facts a parameter: as full as training can make it.
-_SIZES = {"quick": _Size(16, 6, 2, 150), "demo": _Size(32, 8, 8, 3_000), "paper": _Size(64, 16, 16, 20_000)}
+_SIZES = {"quick": _Size(16, 5, 2, 300), "demo": _Size(32, 8, 8, 3_000), "paper": _Size(64, 16, 16, 20_000)}
 
 
 class Memorisation(Parameters):
