@@ -17,7 +17,7 @@ prepare-test:
 	@$(PY) -m tests.fetch_models $(MODELS)
 
 test: prepare-test  ## install what is missing, run the suite off-screen, then the journeys in real windows
-	$(PY) -m pytest tests/engine -m "not slow"
+	$(PY) -m pytest tests/engine -m "not slow" -n 2 --dist loadfile
 	$(PY) -m pytest tests/app -m "not slow"
 	$(PY) -m pytest tests/journeys
 

@@ -74,6 +74,7 @@ def figures(draw: st.DrawFn) -> kinds.Figure:
 BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "str": words,
     "int": st.integers(),
+    "float | None": st.none() | numbers,
     "bool": st.booleans(),
     "dict[str, Any]": objects,
     "dict[str, str]": st.dictionaries(words.filter(lambda key: key[:1] != "$"), words, max_size=3),
