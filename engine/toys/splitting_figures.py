@@ -14,6 +14,7 @@ from engine.toys.small_dictionaries import Bench, Small, split_edges
 from engine.toys.splitting import NAMES, Measured, Planted, World, active, derived
 
 Array: TypeAlias = npt.NDArray[Any]
+Row: TypeAlias = tuple[str, Small, Array]  # of a map: head of the names, dictionary, latents in order
 SHARE = Axis("Unexplained share of ‖x‖²", "share")
 DRAWN_TOKENS = 2  # families in the graph
 MAPPED_TOKENS = 4  # and in the maps
@@ -91,9 +92,9 @@ def cell_names(planted: Planted) -> tuple[str, ...]:
     return tuple(f"t{t}c{c}" for t in range(planted.tokens) for c in range(planted.contexts))
 
 
-def drawn_cells(planted: Planted) -> int:
+def drawn_cells(planted: Planted, tokens: int = MAPPED_TOKENS) -> int:
     """Cells of the first tokens, which the maps show."""
-    return min(MAPPED_TOKENS, planted.tokens) * planted.contexts
+    return min(tokens, planted.tokens) * planted.contexts
 
 
 def row_order(one: Small, cells: int) -> Array:
@@ -107,9 +108,9 @@ def row_order(one: Small, cells: int) -> Array:
     return found
 
 
-def firing_map(title: str, rows: Sequence[tuple[str, Small, Array]], planted: Planted) -> Heatmap:
-    """Activity of latents on all cells; several dictionaries one below the other."""
-    cells = drawn_cells(planted)
+def firing_map(title: str, rows: Sequence[Row], planted: Planted, tokens: int = MAPPED_TOKENS) -> Heatmap:
+    """Activity of latents on the cells of the first tokens; several dictionaries one below the other."""
+    cells = drawn_cells(planted, tokens)
     values = np.concatenate([one.codes().numpy().T[order, :cells] for _, one, order in rows])
     labels = np.concatenate([[f"{head}{latent}" for latent in order] for head, _, order in rows])
     return Heatmap(
@@ -229,7 +230,13 @@ def _cells(where: Array, planted: Planted) -> str:
     return " ".join(parts)
 
 
-def table(bench: Bench, found: Sequence[Measured], chance: Mapping[int, float]) -> Table:
+def table(
+    bench: Bench,
+    found: Sequence[Measured],
+    chance: Mapping[int, float],
+    extra: Mapping[str, Sequence[float]] | None = None,
+    note: str = "",
+) -> Table:
     """All dictionaries with all that is measured of them."""
     columns: dict[str, list[Any]] = {}
     for one, measured in zip(bench.small, found, strict=True):
@@ -269,7 +276,7 @@ def table(bench: Bench, found: Sequence[Measured], chance: Mapping[int, float]) 
         note="Unexplained: share of Σ ‖x‖² over all cells. Derived: theory for so many living latents and tokens without one "
         "(k = 1 only). Means over living latents: cells and tokens on which a latent is active, purity (share of its cells "
         "in its main token). Parent recovery: largest cosine with u_t, mean over tokens, beside as many random atoms. "
-        "Absorption: share of cells on which the atom nearest to u_t is off.",
+        "Absorption: share of cells on which the atom nearest to u_t is off." + note,
         axes=tuple(Axis(name, units.get(name, "")) for name in columns),
         columns=tuple(np.asarray(column) for column in columns.values()),
     )
