@@ -146,7 +146,7 @@ def story(ladder: Ladder, number: int) -> TokenStrip:
         note=f"KL(model‖H) at each word of the held-out story with the largest sum; H: {best.name}, with all rules before it. "
         f"Mean over all stories {best.kl.mean():.3f} nats a token.",
         value_axis=Axis("KL(model‖H)", "nats"),
-        tokens=np.array([*ladder.texts.stories[number].words, stories.END]),
+        tokens=np.array([f" {word}" for word in (*ladder.texts.stories[number].words, stories.END)]),
         value=best.kl[chosen],
         levels=(0.0, SHOWN),
     )
@@ -195,7 +195,7 @@ def rules(gains: Sequence[Gain], causes: Sequence[Cause], base: str, count: int)
 def ablations(causes: Sequence[Cause], places: Sequence[Place], count: int) -> Heatmap:
     """How much each part of the model matters for each rule."""
     return Heatmap(
-        title="Ablating parts of the model: loss on the slots that each rule needs",
+        title="Ablations: loss on the slots that each rule needs",
         note=f"Each part is set to its mean over stories at the same slot. Mean over {count:,} held-out stories. “heads L0”: all "
         "heads of that layer at once. The located head of each rule is in the table; the rest of its row is the control.",
         x_axis=Axis("Ablated part"),
