@@ -126,10 +126,13 @@ def expected_losses(weights: Array, bias: Array, importance: Array, density: Arr
     known, place = np.unique(density, return_inverse=True)
     points, probability = quadrature(weights.shape[2], known)
     found = np.empty(len(weights))
-    for number, w in enumerate(weights):
-        outputs = np.maximum(w.T @ (w @ points) + bias[number][:, None], 0)
-        squares = importance[number] @ (outputs - points) ** 2
-        found[number] = probability[place[number]] @ squares / len(points)
+    for number, p in enumerate(probability):
+        here = np.flatnonzero(place == number)
+        w, b = weights[here], bias[here][:, :, None]
+        errors = np.maximum(np.swapaxes(w, 1, 2) @ (w @ points) + b, 0)
+        errors -= points
+        np.square(errors, out=errors)
+        found[here] = (errors @ p * importance[here]).sum(axis=1) / len(points)
     return found
 
 
