@@ -125,7 +125,7 @@ def _recent_names(recent: Sequence[Score]) -> list[str]:
     return [f"last {n + 1} token{'s' if n else ''}" for n in range(len(recent))]
 
 
-def loss_by_position(optimal: Array, divergence: Array, entropy: Array) -> Lines:
+def loss_by_position(optimal: Array, divergence: Array) -> Lines:
     """Loss of each position's next token: the exact optimum, and the network's (n, context)."""
     n = len(divergence)
     mean = divergence.mean(axis=0)

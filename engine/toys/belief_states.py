@@ -147,13 +147,15 @@ def belief_states(p: BeliefStates, run: Run) -> None:
     **An untrained network already looks good**: its last block gave R² of about .9, since the last few tokens nearly
     fix a belief and a random network keeps them. So read *1 − R²* against the controls in the same figure: the
     untrained network, any function of the last 1, 2 or 3 tokens, shuffled beliefs. Measured at size demo (Mess3):
-    1 − R² .11 untrained, .009 trained, with a KL divergence of .0015 nats from the optimal predictions; *Loss by
-    position* has the exact optimum for each position.
+    1 − R² .101 untrained and .0076 trained, 13 times less; .030 for the last three tokens; and a KL divergence of .0015
+    nats from the optimal predictions. *Loss by position* has the exact optimum for each position.
 
-    **Good predictions alone would do for Mess3**: there the next token's law is an invertible linear map of the belief, so that
-    whoever predicts well holds it. In RRXOR three states share one law. *Beyond* is the test: how much of the belief
-    is found once **any function of the next token's law** is taken out, by layer and with all blocks
-    side by side (different layers hold different parts).
+    **Good predictions alone would do for Mess3**: there the next token's law is an invertible linear map of the
+    belief, so that whoever predicts well holds it. In RRXOR three states share one law. *Beyond* is the test: how much
+    of the belief is found once **any function of the next token's law** is taken out, by layer and with all blocks
+    side by side (layers may hold different parts). Measured at size demo: partial R² .31 with all blocks, -.07
+    untrained (.06 for its last block alone); R² .53 in the last block against .30 for the last three tokens. The network
+    is then .007 nats from the optimum: the exclusive or is learnt slowly, and longer training finds more.
 
     **Traps.** Equal histories have equal activations: probes are fitted and scored on different histories (5 folds),
     each history counted once. Wide probes on few histories overfit: a partial R² below 0 says so. The first tokens
@@ -201,7 +203,7 @@ def belief_states(p: BeliefStates, run: Run) -> None:
         run.log(step, **logged, optimum=optimum, unexplained_untrained=float(untrained.unexplained[-2]))
         past, steps = trainer.history[: number + 1].numpy(), at[: number + 1]
         run.show("geometry", figures.geometry(survey, reading.scores[-2], shown), step=step)
-        run.show("loss by position", figures.loss_by_position(optimal, kl, survey.entropy), step=step)
+        run.show("loss by position", figures.loss_by_position(optimal, kl), step=step)
         run.show("by layer", figures.by_layer(missing, untrained.unexplained, recent, none), step=step)
         if many:
             run.show("beyond", figures.beyond_by_layer(reading.beyond, untrained.beyond), step=step)

@@ -241,7 +241,8 @@ def summary(now: Array, first: Array, redefine: bool) -> Table:
         title="Summary",
         note="X2 at the end, means over seeds. Gap: questions R minus U, with its 95 % bootstrap interval over seeds; t and "
         "p (all flips of signs, two-sided; its least value is 2 / 2ⁿ) are paired by seed, and so is the gap minus that with "
-        "shuffled tags. Definitions R and U are to be equal: neither tag's are learned better. Asked and known: accuracy "
+        "shuffled tags. Definitions R and U are to be equal: neither tag's are learned better "
+        "(where tags are shuffled, half of these definitions were seen with the other tag). Asked and known: accuracy "
         "on X1's questions and definitions before X2 is learned (joint training: at the end)." + old,
         axes=tuple(Axis(name) for name in names),
         columns=tuple(np.asarray(values) for values in zip(*table, strict=True)),
