@@ -52,14 +52,14 @@ def curve_figure(search: Search, what: str, title: str, chosen: str) -> Lines:
         for twin, label in enumerate(("poisoned", "clean twin")):
             values = [table_of(search, name, fraction, what)[twin] for fraction in fractions]
             series.append(f"{name}, {label}")
-            centre = np.array([_mean(value) for value in values])
-            around = np.nan_to_num([_spread(value) for value in values])
-            mean.append(centre)
-            low.append(centre - around)
-            high.append(centre + around)
+            # Latents are found or not, so that a standard deviation would reach beyond 1.
+            known = [value[np.isfinite(value)] for value in values]
+            mean.append([_mean(value) for value in values])
+            low.append([value.min() if len(value) else np.nan for value in known])
+            high.append([value.max() if len(value) else np.nan for value in known])
     return Lines(
         title=title,
-        note=f"{JUDGED} {chosen} Mean ± standard deviation of {search.plan.seeds} seeds. The leftmost points, at "
+        note=f"{JUDGED} {chosen} Mean of {search.plan.seeds} seeds, band from smallest to largest. The leftmost points, at "
         f"{smallest / 10:g}, are data without any trigger. Control: the clean twin, same data and same methods; .5 is chance. "
         "Lines across: methods that do not depend on the share, in poisoned models.",
         x_axis=Axis("Share of the detector's sequences that hold the trigger", "", "log"),
@@ -78,7 +78,7 @@ def references(search: Search) -> dict[str, float]:
     found = {f"{ORACLE} (oracle)": _mean(_by_twin(search, search.oracles)[0])}
     found[NORM] = _mean(_by_twin(search, search.norms)[0])
     found |= {name: _mean(table_of(search, name, None, "found")[0]) for name in WORDS}
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+    return {f"{name}: {value:.2f}": value for name, value in found.items() if math.isfinite(value)}
 
 
 def _by_twin(search: Search, values: dict[int, float]) -> Array:
@@ -96,25 +96,19 @@ def methods_table(search: Search) -> Table:
         numbers = (_mean(chosen[0]), _spread(chosen[0]), _mean(chosen[1]), _spread(chosen[1]), _mean(difference), error)
         rows.append((name, share, *numbers, _mean(effect[0]), _mean(best[0]), _mean(best[1]), _mean(rank[0])))
 
-    none = np.full((2, search.plan.seeds), np.nan)
     for name in LATENTS:
         for fraction in search.setting.fractions:
             parts = [table_of(search, name, fraction, what) for what in ("found", "found_by_effect", "best", "rank")]
             add(name, f"{fraction:g}", *parts)
-    ranks = _by_twin(search, {key: float(value) for key, value in search.trigger_rank.items()})
-    add(
-        WORDS[0],
-        "any",
-        table_of(search, WORDS[0], None, "found"),
-        none,
-        table_of(search, WORDS[0], None, "best"),
-        ranks,
-    )
-    add(
-        WORDS[1], "any", table_of(search, WORDS[1], None, "found"), none, table_of(search, WORDS[1], None, "best"), none
-    )
-    add(NORM, "any", _by_twin(search, search.norms), none, none, none)
-    add(f"{ORACLE} (oracle)", "known", _by_twin(search, search.oracles), none, none, none)
+    for name in WORDS:
+        found, best = (table_of(search, name, None, what) for what in ("found", "best"))
+        ranks = table_of(search, name, None, "rank")
+        if name == WORDS[0]:
+            ranks = _by_twin(search, {key: float(value) for key, value in search.trigger_rank.items()})
+        add(name, "any", found, found, best, ranks)
+    for name, share, values in ((NORM, "any", search.norms), (f"{ORACLE} (oracle)", "known", search.oracles)):
+        only = _by_twin(search, values)
+        add(name, share, only, only, only, np.ones_like(only))
     names = (
         "Method", "Share with trigger", f"AUROC, best of top {TOP}, poisoned", "sd", f"AUROC, best of top {TOP}, clean twin",
         "sd", "Difference", "Standard error", "Top by effect alone, poisoned", "Best latent, poisoned", "Best latent, clean twin",
@@ -167,13 +161,14 @@ def twin_figure(search: Search) -> Scatter:
     return Scatter(
         title="Latents of a poisoned model and of its clean twin",
         note=f"Active latents of the local SAEs of the first seed, {share:g} of the sequences with the trigger. Suspicious is "
-        "the upper left: rare, and of large effect. Colour: how well a latent tells the trigger; .5 is chance. "
-        "The clean twin is the control; what is as far up left there is no sign of a backdoor.",
+        "the upper left: rare, and of large effect. "
+        "The clean twin is the control: where its latents lie too, lying there is no sign of a backdoor. Colour the points "
+        "by AUROC to see which latents tell the trigger.",
         x_axis=Axis("Frequency", "share of activations", "log"),
         y_axis=Axis("Effect when forced on", "nats", "log"),
-        value_axis=Axis("AUROC"),
+        value_axis=Axis("0 clean twin, 1 poisoned"),
         points=np.array(points),
-        value=found[:, 2],
+        value=found[:, 4],
         label=np.array(labels),
         columns=found,
         column_names=("Frequency", "Effect", "AUROC", "Rank", "Poisoned (1) or clean twin (0)"),
