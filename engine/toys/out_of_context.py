@@ -168,8 +168,9 @@ def out_of_context(p: OutOfContext, run: Run) -> None:
     not. *Gradients*: for words not yet defined, a step on [R w] is nearly a step on [Q w] as well (mean cosine about .9), a
     step on [U w] hardly (about .25): learning one answers the other. *Gap and alignment* compares the two over seeds.
 
-    **Redefine** asks about X2 in stage 1 as well and states other colours in stage 2: *Old R* and *Old U* in the summary say
-    how often the old colour survives.
+    **Redefine** asks about X2 in stage 1 as well and states other colours in stage 2: *Old R* and *Old U* in the summary
+    say how often the old colour survives. Measured over three seeds at size demo: a reliable source overwrites .54 of the
+    answers and leaves .28 as they were, an unreliable one .14 and .67.
 
     **Traps.** One seed proves little: with smaller initial embeddings (std .1) one seed in ten shows almost no gap, because
     its question shares little with either tag. An incomplete stage 1 hides the effect. U words are scored against

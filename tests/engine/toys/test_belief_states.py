@@ -165,6 +165,7 @@ def test_listing_the_experiment_imports_no_torch() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_demo_reaches_the_optimum_and_holds_the_belief(tmp_path: Path) -> None:
     recording = start("belief-states", tmp_path, size="demo")
     assert recording.metric("kl")[-1, 1] < 0.005
@@ -172,6 +173,7 @@ def test_the_demo_reaches_the_optimum_and_holds_the_belief(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_rrxor_holds_more_than_the_next_token(tmp_path: Path) -> None:
     recording = start("belief-states", tmp_path, size="demo", process="rrxor")
     table = recording.figure("probes")

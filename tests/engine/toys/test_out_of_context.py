@@ -288,6 +288,7 @@ def test_listing_the_experiment_imports_no_torch() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_reliable_definitions_are_used_more_in_each_of_five_seeds(tmp_path: Path) -> None:
     recording = start("out-of-context", tmp_path, size="demo")
     facts = recording.record().facts
@@ -302,6 +303,7 @@ def test_reliable_definitions_are_used_more_in_each_of_five_seeds(tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_joint_training_has_a_small_gap_in_probability(tmp_path: Path) -> None:
     recording = start("out-of-context", tmp_path, size="demo", training="joint")
     history = recording.kept("history")[-1, MAIN]
