@@ -114,10 +114,11 @@ def test_the_same_generator_gives_the_same_sequences() -> None:
     assert not np.array_equal(one, mess3().sample(5, 4, np.random.default_rng(4))[0])
 
 
-def test_matrices_that_are_no_laws_and_too_long_contexts_are_refused() -> None:
+def test_matrices_that_are_no_laws_and_too_long_contexts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ToyError, match="probability 1"):
         Process(np.ones((2, 2, 2)), ("0", "1"), ("A", "B"))
-    with pytest.raises(ToyError, match="shorter context"):
+    monkeypatch.setattr("engine.toys.hidden_markov.MOST", 5_000)
+    with pytest.raises(ToyError, match="After 8 tokens .* shorter context"):
         mess3(0.051, 0.83).reachable(16)
 
 
