@@ -118,7 +118,7 @@ def test_matrices_that_are_no_laws_and_too_long_contexts_are_refused(monkeypatch
     with pytest.raises(ToyError, match="probability 1"):
         Process(np.ones((2, 2, 2)), ("0", "1"), ("A", "B"))
     monkeypatch.setattr("engine.toys.hidden_markov.MOST", 5_000)
-    with pytest.raises(ToyError, match="After 8 tokens .* shorter context"):
+    with pytest.raises(ToyError, match=r"After 8 tokens .* shorter context"):
         mess3(0.051, 0.83).reachable(16)
 
 
