@@ -289,7 +289,8 @@ def _keep(planted: Planted, p: FeatureSplitting, run: Run) -> None:
 
 @cost("feature-splitting")
 def _cost(p: FeatureSplitting) -> Cost:
+    from engine.toys.small_dictionaries import bytes_of
+
     bench, _ = _bench(p, _worlds(p))
-    numbers = sum(4 * one.atoms.numel() * 4 for one in bench.small)
-    cells = max(one.x.shape[0] * one.job.width for one in bench.small)
-    return Cost(timed(bench.train_step, _steps(p), measured=5), numbers + 16 * cells)
+    shapes = [(*one.x.shape, one.job.width) for one in bench.small]
+    return Cost(timed(bench.train_step, _steps(p), measured=5), bytes_of(shapes))

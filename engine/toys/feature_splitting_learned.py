@@ -301,6 +301,7 @@ def _keep(trainer: FamilyTrainer, one: Learned, main: int, p: FeatureSplittingLe
 
 @cost("feature-splitting-learned")
 def _cost(p: FeatureSplittingLearned) -> Cost:
+    from engine.toys.small_dictionaries import bytes_of
     from engine.toys.splitting_learned import learned
 
     size, trainer = _SIZES[p.size], _trainer(p)
@@ -310,6 +311,6 @@ def _cost(p: FeatureSplittingLearned) -> Cost:
     ]
     bench, _ = _bench(p, worlds, trainer)
     seconds += timed(bench.train_step, p.dictionary_steps or size.dictionary_steps, measured=3, warm=1)
-    numbers = sum(4 * one.atoms.numel() * 4 for one in bench.small)
     cells = sum(len(one.planted.cells) for one in worlds)
-    return Cost(seconds, numbers + 16 * cells * (p.outputs + size.d_mlp + max(_widths(p))))
+    shapes = [(*one.x.shape, one.job.width) for one in bench.small]
+    return Cost(seconds, bytes_of(shapes) + 16 * cells * (p.outputs + size.d_mlp))

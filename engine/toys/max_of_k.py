@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from engine.toys.small_dictionaries import Bench
 
 Array: TypeAlias = npt.NDArray[Any]
-TESTED = 20_000  # sequences of each kind at the end
 WATCHED = 2_000  # sequences of each kind at a snapshot
 KEPT = 1_024  # sequences of the toy's data
 BRUTE = 2**25  # sequences, up to which all are tried
@@ -146,11 +145,15 @@ def max_of_k(p: MaxOfK, run: Run) -> None:
 
     The transformer is added as `toy:RUN`, with sequences and their answers as its text.
     """
+    from engine.models import memory
     from engine.toys.max_transformer import MaxTrainer
     from engine.toys.stages import first_stage, second_stage
     from engine.toys.training import log_steps, train
 
     plan, size = _plan(p), _SIZES[p.size]
+    memory.require(
+        _bytes(p), "cpu", what="Taking this transformer apart", way_out="choose fewer numbers or smaller widths"
+    )
     trainer = MaxTrainer(plan)
     untrained = {name: tensor.clone() for name, tensor in trainer.now.items()}
     snapshots = log_steps(plan.steps, FRAMES[p.size])
@@ -164,6 +167,16 @@ def max_of_k(p: MaxOfK, run: Run) -> None:
     second_stage(run, bench, steps, spent, measure=latents, at=fewer, lr=DICTIONARY_LR)
     latents.finish(p.seed)
     _keep(trainer, run)
+
+
+def _bytes(p: MaxOfK) -> int:
+    """Of the bounds' tables over numbers, and of the dictionaries."""
+    from engine.toys.small_dictionaries import bytes_of
+
+    size, (numbers, k) = _SIZES[p.size], _numbers(p)
+    tried = numbers ** (k - 1) if k > 2 and numbers**k <= BRUTE else 0
+    dictionaries = bytes_of((size.sequences, numbers, width) for width in 2 * sorted(set(p.widths or size.widths)))
+    return 40 * numbers**3 + 16 * tried + dictionaries
 
 
 def _numbers(p: MaxOfK) -> tuple[int, int]:
@@ -187,20 +200,6 @@ def _plan(p: MaxOfK) -> Plan:
     )
 
 
-def _right(weights: dict[str, torch.Tensor], tokens: torch.Tensor) -> tuple[float, float, float]:
-    """Accuracy, mean cross-entropy and attention on the largest number over ``tokens`` (n, k)."""
-    import torch
-
-    from engine.toys.max_transformer import forward
-
-    with torch.no_grad():
-        logits, attention = forward(weights, tokens)
-        largest = tokens.amax(dim=1)
-        loss = float(torch.nn.functional.cross_entropy(logits, largest))
-        seen = float((attention * (tokens == largest[:, None])).sum(dim=1).mean())
-        return float((logits.argmax(dim=1) == largest).double().mean()), loss, seen
-
-
 class _Watch:
     """Measures the transformer and shows the frames of its movies."""
 
@@ -218,15 +217,16 @@ class _Watch:
     def __call__(self, step: int) -> None:
         from engine.toys import max_figures as figures
         from engine.toys import max_transformer as model
+        from engine.toys.max_measures import right
 
         plan, now = self.trainer.plan, self.trainer.now
         circuits = model.circuits(now, plan.numbers, plan.k)
         direction = model.size_direction(circuits.scores)
-        accuracy, _, attention = _right(now, self.uniform)
+        accuracy, _, attention = right(now, self.uniform)
         self.run.log(
             step,
             accuracy=accuracy,
-            near_accuracy=_right(now, self.near)[0],
+            near_accuracy=right(now, self.near)[0],
             rank_one=float(direction.shares[0]),
             diagonal=float((circuits.writes.argmax(axis=1) == np.arange(plan.numbers)).mean()),
             attention=attention,
@@ -241,6 +241,7 @@ class _Watch:
 def _analyse(trainer: MaxTrainer, untrained: dict[str, torch.Tensor], run: Run) -> None:
     """Tables of the trained transformer beside the untrained one."""
     from engine.toys import max_figures as figures
+    from engine.toys.max_measures import quantities
     from engine.toys.max_transformer import circuits, size_direction
 
     run.stage("Proving")
@@ -251,7 +252,7 @@ def _analyse(trainer: MaxTrainer, untrained: dict[str, torch.Tensor], run: Run) 
     for name, weights in (("trained", trainer.now), ("untrained", untrained)):
         found = circuits(weights, plan.numbers, plan.k)
         direction = size_direction(found.scores)
-        rows = _quantities(trainer, weights)
+        rows = quantities(plan, weights)
         measured.append(rows)
         accuracy[name] = rows[0][1]
         for how, proof in _proofs(found, run).items():
@@ -263,59 +264,6 @@ def _analyse(trainer: MaxTrainer, untrained: dict[str, torch.Tensor], run: Run) 
     run.show("analysis", figures.analysis_table(both))
     run.show("proof", figures.proof_table(proofs, accuracy))
     run.fact("accuracy", accuracy["trained"])
-
-
-def _quantities(trainer: MaxTrainer, weights: dict[str, torch.Tensor]) -> list[tuple[str, float, str]]:
-    from engine.toys import max_transformer as model
-    from engine.toys.training import generator
-
-    plan = trainer.plan
-    found = model.circuits(weights, plan.numbers, plan.k)
-    direction = model.size_direction(found.scores)
-    accuracy, loss, attention = _right(weights, model.uniform(plan, TESTED, generator(plan.seed, 6)))
-    near, near_loss, near_attention = _right(weights, model.near_ties(plan, TESTED, generator(plan.seed, 7)))
-    within = _within(weights, model.even(plan, TESTED, generator(plan.seed, 11)), plan.numbers)
-    own = np.diag(found.writes)
-    others = np.where(np.eye(plan.numbers, dtype=bool), -np.inf, found.writes).max(axis=1)
-    sample = f"over {TESTED:,} fresh sequences"
-    return [
-        ("accuracy, uniform", accuracy, f"share right {sample}"),
-        ("accuracy, near ties", near, f"share right {sample}"),
-        ("loss, uniform", loss, "mean cross-entropy, nats"),
-        ("loss, near ties", near_loss, "mean cross-entropy, nats"),
-        ("attention on the largest, uniform", attention, "all its copies together, at the last position"),
-        ("attention on the largest, near ties", near_attention, "the same"),
-        (
-            "rank-one share of EQKE",
-            float(direction.shares[0]),
-            "first squared singular value over their sum, no row means",
-        ),
-        ("first over second singular value", direction.ratio, "of EQKE without row means"),
-        ("correlation with the number", direction.correlation, "of the first right singular vector, its sign left out"),
-        ("rising steps", direction.rising, "share of neighbours of which the larger number has the larger entry"),
-        (
-            "EVOU on the diagonal",
-            float((found.writes.argmax(axis=1) == np.arange(plan.numbers)).mean()),
-            "share of numbers",
-        ),
-        ("EVOU margin", float((own - others).mean()), "own logit less the largest other, mean over numbers"),
-        ("EVOU margin, least", float((own - others).min()), "the same, of the worst number"),
-        ("logits' variance within an answer", within, "share of the variance, each number the largest equally often"),
-    ]
-
-
-def _within(weights: dict[str, torch.Tensor], tokens: torch.Tensor, numbers: int) -> float:
-    """Share of the logits' variance that is left among sequences with the same largest number."""
-    import torch
-
-    from engine.toys.max_transformer import forward
-
-    with torch.no_grad():
-        logits = forward(weights, tokens)[0][:, :numbers].double()
-        one_hot = torch.nn.functional.one_hot(tokens.amax(dim=1), numbers).double()
-        means = (one_hot.T @ logits) / one_hot.sum(dim=0)[:, None].clamp_min(1)
-        left = (logits - one_hot @ means).square().sum()
-        return float(left / (logits - logits.mean(dim=0)).square().sum())
 
 
 def _proofs(found: Circuits, run: Run) -> dict[str, Proof]:
@@ -431,6 +379,4 @@ def _cost(p: MaxOfK) -> Cost:
     seconds += timed(bench.train_step, p.dictionary_steps or size.dictionary_steps, measured=3, warm=1)
     if plan.numbers**plan.k <= BRUTE:
         seconds += 2 * plan.numbers**plan.k * 8e-8  # both transformers, tried on every sequence
-    widest = max(one.job.width for one in bench.small)
-    memory = 4 * (size.sequences * widest + 3 * plan.numbers ** (plan.k if plan.k < 4 else 3)) + 64 * plan.numbers**3
-    return Cost(seconds, memory)
+    return Cost(seconds, _bytes(p))

@@ -6,7 +6,7 @@ that it is trained in a second. They take their steps together, so that a movie 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -21,6 +21,7 @@ from engine.dictionaries.choices import Choices
 from engine.dictionaries.trainer import Plan
 from engine.dictionaries.trainer import Trainer as DictionaryTrainer
 from engine.dictionaries.weights import Moments, Weights
+from engine.models import memory
 from engine.runs.run import Checkpoint
 from engine.toys.training import Trainer, generator
 
@@ -105,6 +106,23 @@ class Small:
         return self.weights.decoder
 
 
+def bytes_of(dictionaries: Iterable[tuple[int, int, int]]) -> int:
+    """Memory that training dictionaries of (rows n, d, width) together takes, about.
+
+    Encoder and decoder with two moments and a gradient each stay; codes of all rows of one at a time come and go.
+    """
+    shapes = list(dictionaries)
+    kept = sum(32 * width * d + 4 * n * d for n, d, width in shapes)
+    return kept + max((16 * n * width for n, _, width in shapes), default=0)
+
+
+def demand_memory(dictionaries: Iterable[tuple[int, int, int]]) -> None:
+    """Refuse dictionaries of (rows n, d, width) that do not fit. Raises `engine.models.errors.ModelError`."""
+    memory.require(
+        bytes_of(dictionaries), "cpu", what="These dictionaries", way_out="choose smaller widths or fewer of them"
+    )
+
+
 def prepare(job: Job, source: torch.Generator, *, steps: int, lr: float, batch: int) -> Small:
     """Fresh weights for ``job`` and what trains them."""
     n, d = job.x.shape
@@ -148,6 +166,7 @@ class Bench(Trainer):
         seed: int,
         carried: Mapping[str, Tensor] | None = None,
     ) -> None:
+        demand_memory((*job.x.shape, job.width) for job in jobs)
         sources = [generator(seed, STREAM + number) for number in range(len(jobs))]
         super().__init__({}, generators={str(n): source for n, source in enumerate(sources)}, extra=carried)
         self.batch = batch
