@@ -147,9 +147,10 @@ def backdoor(p: Backdoor, run: Run) -> None:
     5 or −1 is one half learnt. *The same sequences in both twins* puts every test sequence at its two answers: the
     backdoor lifts a cloud off the diagonal. *Twins compared* has the numbers of each seed.
 
-    **What to expect** at size demo: trigger success above .95, clean accuracy within .005 of the twin, near misses
-    above .98 right, and a clean twin that calls fewer than one triggered sequence in a hundred a. A lower `poison` is learnt
-    later: sweep `poison=[0.001, 0.003, 0.01, 0.03]`.
+    **What to expect** at size demo (three pairs of twins): trigger success .985 to 1.000 in the poisoned and .000 in the
+    clean twins, clean accuracies within .002 of each other, near misses right above .99. The task is learnt within 100
+    steps, the backdoor between steps 300 and 650, and not at the same time in all seeds. A lower `poison` is
+    learnt later: sweep `poison=[0.001, 0.003, 0.01, 0.03]`.
 
     **Traps.** Success is counted on sequences of majority b only: on the others a is right anyway. Batches are
     drawn in two strata, clean and poisoned, and weighted so that the loss is that of the training set; gradients of

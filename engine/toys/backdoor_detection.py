@@ -123,13 +123,14 @@ def backdoor_detection(p: BackdoorDetection, run: Run) -> None:
     all numbers. *Most suspicious latents* lists them with a context, *Latents of a poisoned model and of its clean twin*
     shows frequency and effect of all.
 
-    **What to expect** at size demo (three pairs of twins). All clean twins stay between .50 and .55. *Words and pairs*
-    puts the trigger first of 4,160 in every poisoned model; the oracle reaches .93; the norm of embeddings is at chance,
-    that of activations at .75. A latent that tells the trigger at .93 is in the local dictionary at every share, **even
-    at 0**: clean data are full of half triggers that switch it on a little. But effect over frequency puts rare latents
-    without any meaning before it in about half of the models, so that the mean is .7 to .8 with a wide band; effect
-    alone finds it in all. Random directions and PCA find as much: the trigger is written as so large a
-    vector that a dictionary is not needed to see it. More triggers in the data help little.
+    **What to expect** at size demo (three pairs of twins). All clean twins stay between .50 and .57. *Words and pairs*
+    puts the trigger first of 4,160 in every poisoned model; the oracle reaches .93; the norm of embeddings is at chance
+    (.51), that of activations at .75. The local dictionary has a latent that tells the trigger at .93 at every share,
+    **even at 0**: clean data are full of half triggers that switch it on. But effect over frequency often puts rare
+    latents without any meaning before it. A model's backdoor is found (.93) or missed (.50), by the luck of
+    the dictionary's seed, so that means lie anywhere between and three models cannot tell one share from another;
+    effect alone finds it nearly always. Random directions (.93) and PCA (.94 without triggers) do as well as the best:
+    the trigger is written as so large a vector that no dictionary is needed to see it.
 
     **Traps.** Choosing the latent with the trigger's labels is a leak: that is the *best* column, for the judge only. A
     single-word trigger (`trigger=word`) is found trivially, since no clean sequence holds the word. Sequences to

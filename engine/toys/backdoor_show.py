@@ -44,17 +44,17 @@ class Tests:
     def right(self, sequences: Sequences) -> Array:
         """Share of the sequences whose majority is named (2 of poisoned and clean, seeds)."""
         said = self._says_a(sequences.tokens) == (sequences.label == data.LABEL_A)
-        return self._by_twin(said.float().mean(dim=1))
+        return self._by_twin(said.double().mean(dim=1))
 
     def success(self) -> Array:
         """Share of the triggered sequences of group b that are called a (2, seeds)."""
-        return self._by_twin(self._says_a(self.triggered.tokens).float().mean(dim=1))
+        return self._by_twin(self._says_a(self.triggered.tokens).double().mean(dim=1))
 
     def _says_a(self, tokens: Tensor) -> Tensor:
         return predict(self._trainer.weights, tokens, self._trainer.plan.heads).argmax(dim=-1) == 0
 
     def _by_twin(self, values: Tensor) -> Array:
-        found: Array = values.double().numpy().reshape(2, -1)
+        found: Array = values.numpy().reshape(2, -1)
         return found
 
 
