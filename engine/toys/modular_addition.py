@@ -153,12 +153,15 @@ def modular_addition(p: ModularAddition, run: Run) -> None:
     have one frequency. *Progress measures*: the restricted loss falls and the excluded loss rises while test
     accuracy is still low, so the circuit grows long before it shows (seed 0: .27 and 6.1 nats at step 649, test
     accuracy .52). *Phases* puts steps to that. *Parts*: what is lost when a head or the neurons of a frequency are set to
-    zero, and whether others stand in. Drag the timeline: every checkpoint can be seen.
+    zero, and whether others stand in (they do not: the neurons rely on every head). Drag the timeline: every
+    checkpoint can be seen.
 
     **Clock or pizza.** A clock adds angles: distance irrelevance near 1 and low gradient symmetricity. A pizza averages
     the two embeddings: symmetricity 1 and stripes along a − b in *Sum and difference*. Learned attention gives clocks or
-    mixtures; uniform_attention = 1 makes symmetricity exactly 1, though distance irrelevance stays graded (the
-    published .17 is seldom reached). An untrained network is symmetric too: its attention is still uniform.
+    mixtures (seed 0: symmetricity .32, distance irrelevance .88, a clock explains 96 % of the logits);
+    uniform_attention = 1 makes symmetricity exactly 1, though distance irrelevance stays graded (.45 with 60 % of the pairs,
+    where it groks at step 350; the published .17 is seldom reached). An untrained network is symmetric too: its
+    attention is still uniform.
 
     **Robustness.** The embeddings of a pair are moved by a small attack. Grokking makes unseen pairs about as robust as
     seen ones (seed 0, radius .2: .83 and .90 survive, none of either before); it does not make the network robust: at
