@@ -36,7 +36,7 @@ class Scale:
 
 SCALES = {
     "quick": Scale(1, 2_000, 30, 32, 8, 16, 60, 500),
-    "demo": Scale(3, 100_000, 1_000, 64, 16, 32, 240, 4_000),
+    "demo": Scale(3, 100_000, 1_000, 64, 16, 32, 160, 4_000),
     "paper": Scale(8, 1_000_000, 6_000, 128, 32, 64, 1_000, 16_000),
 }
 
@@ -172,7 +172,7 @@ def backdoor(p: Backdoor, run: Run) -> None:
     at = log_steps(plan.steps, FRAMES[p.size])
     show = Show(run, trainer, at, scale.tests)
     train(run, trainer, plan.steps, measure=show.measure, at=at, lr=p.lr)
-    show.results(8 * scale.tests)
+    show.results(12 * scale.tests)
     show.keep(scale.kept)
 
 

@@ -23,7 +23,9 @@ CURVES = (
 
 def spread(values: Array) -> tuple[Array, Array, Array]:
     """Mean, smallest and largest over the first axis, the seeds; NaN where nothing was measured yet."""
-    return values.mean(axis=0), values.min(axis=0), values.max(axis=0)
+    found = (values.mean(axis=0), values.min(axis=0), values.max(axis=0))
+    mean, low, high = (part.astype(np.float32) for part in found)  # frames are many
+    return mean, low, high
 
 
 def curves_figure(steps: Array, values: Array, seeds: int, tests: int) -> Lines:
@@ -37,7 +39,7 @@ def curves_figure(steps: Array, values: Array, seeds: int, tests: int) -> Lines:
         x_axis=Axis("Step"),
         y_axis=Axis("Share of test sequences"),
         series=CURVES,
-        x=np.asarray(steps, dtype=np.float64),
+        x=np.asarray(steps, dtype=np.float32),
         y=mean,
         low=low,
         high=high,
@@ -47,7 +49,7 @@ def curves_figure(steps: Array, values: Array, seeds: int, tests: int) -> Lines:
 
 def profile_figure(places: Array, share: Array, kind: Kind, count: int) -> Lines:
     """``share`` (2 of poisoned and clean, seeds, places): mean probability of a."""
-    x = places.astype(np.float64)
+    x = places.astype(np.float32)
     if kind == "pair":  # no line from -1 to 1, which have nothing between them
         between = int(np.searchsorted(x, 0))
         x, share = np.insert(x, between, 0.0), np.insert(share, between, np.nan, axis=2)
