@@ -257,7 +257,8 @@ def _keep(p: BeliefStates, run: Run, trainer: Any) -> None:
     random = np.random.default_rng([p.seed, 7])
     tokens, _ = source.sample(min(KEPT, 40_000 // trainer.plan.context), trainer.plan.context, random)
     features = source.beliefs(tokens).astype(np.float16)
-    data = ToyData(tokens.astype(np.int32), features=features, names=tuple(f"belief {name}" for name in source.states))
+    names = tuple(f"belief {name}" for name in source.states)
+    data = ToyData(tokens.astype(np.int32), features=features, names=names, next_token=True)
     title = f"Belief states, {'Mess3' if p.process == 'mess3' else 'RRXOR'}"
     keep_toy(run, load_native(*trainer.native()), data, title=title, process=p.process, x=p.x, alpha=p.alpha)
 

@@ -160,34 +160,22 @@ def _model_and_data(dictionary: Dictionary, p: PlantedFeatures, run: Run) -> tup
             f"The dictionary reads {config.d_in:,} dimensions, but {config.hook_in} of {config.model} has {width:,}."
         )
     if parsed.kind == "demo":
-        return model, story_data(p.tokens, p.seed)
+        return model, story_data(p.tokens, model.facts.context, p.seed)
     return model, toys.find(parsed.value, run.work)[1] if parsed.kind == "toy" else None
 
 
-def story_data(tokens: int, seed: int) -> ToyData:
-    """Stories for the demo model, one a sequence, with every value of the grammar's latent variables as a feature.
+def story_data(tokens: int, context: int, seed: int) -> ToyData:
+    """Stories for the demo model, packed as in training, with the grammar's latent variables as features.
 
     A feature is active from the word on that shows it to a reader; those of ``slot`` at their own word only.
     """
     from engine.text import stories
     from engine.text.toys import ToyData
+    from engine.toys.story_training import FEATURES, story_features
 
-    names = tuple(f"{latent} {value}" for latent, values in stories.LATENTS.items() for value in values)
-    first = dict(zip(stories.LATENTS, np.cumsum([0, *map(len, stories.LATENTS.values())])[:-1], strict=True))
     found = list(itertools.islice(stories.generate(seed, stream=STREAM), tokens // SHORTEST + 1))
-    longest = max(len(story.ids) for story in found) + 1
-    ids = np.full((len(found), longest), stories.WORD_IDS[stories.END], dtype=np.int32)
-    ids[:, 0] = stories.WORD_IDS[stories.START]
-    counted = np.zeros(ids.shape, dtype=bool)
-    features = np.zeros((*ids.shape, len(names)), dtype=np.uint8)
-    for row, story in enumerate(found):
-        n = len(story.ids)
-        ids[row, 1 : n + 1] = story.ids
-        counted[row, 1 : n + 1] = True
-        for latent, values in story.latents.items():
-            known = np.flatnonzero(values >= 0)
-            features[row, known + 1, first[latent] + values[known]] = 1
-    return ToyData(ids, counted, features, names, next_token=True)
+    ids, counted, features = story_features(found, context)
+    return ToyData(ids, counted, features, FEATURES, next_token=True)
 
 
 def _encoded(

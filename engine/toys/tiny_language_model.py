@@ -366,7 +366,7 @@ def _finish(trainer: StoryTrainer, curves: _Curves, test_loss: float, run: Run) 
     )
     enough = KEPT // trainer.plan.context
     ids, counted, features = story_features(trainer.split.held_out[: 4 * enough], trainer.plan.context)
-    data = ToyData(ids[:enough], counted[:enough], features[:enough], FEATURES)
+    data = ToyData(ids[:enough], counted[:enough], features[:enough], FEATURES, next_token=True)
     keep_toy(
         run, trainer.bridge, data, title=f"Tiny language model, {trainer.plan.layers} layers",
         trained_on="stories", test_loss=test_loss, entropy_floor=stories.floor(),

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from engine.text import stories
-from engine.toys.planted_features import story_data
 from tests.engine.dictionaries.test_planted_features import planted_toy
 from tests.engine.toys.running import start
 
@@ -28,19 +24,6 @@ def test_a_dictionary_of_the_planted_directions_themselves_is_found_whole(tmp_pa
     told = dict(zip(activity.columns[0], activity.columns[2], strict=True))
     assert sum(directed[name] == told[name] for name in told) >= len(directions) - 2
     assert len(recording.figure("both").points) == 6
-
-
-def test_stories_carry_every_value_of_every_latent_variable_where_it_is_known() -> None:
-    data = story_data(200, 0)
-    assert data.features is not None
-    start_of = {name: number for number, name in enumerate(data.names)}
-    words = np.array([stories.VOCABULARY[token] for token in data.tokens[0]])
-    name = next(word for word in words if word in stories.NAMES)
-    active = data.features[0, :, start_of[f"name {name}"]]
-    assert active[: list(words).index(name)].sum() == 0
-    assert active[list(words).index(name) :][data.counted[0][list(words).index(name) :]].all()
-    slots = [index for index, feature in enumerate(data.names) if feature.startswith("slot ")]
-    assert (data.features[..., slots].sum(axis=-1) == data.counted).all()
 
 
 def test_it_runs_with_its_defaults_on_the_demos_dictionary(tmp_path: Path) -> None:
