@@ -171,8 +171,9 @@ def modular_addition(p: ModularAddition, run: Run) -> None:
     frequencies differ between seeds. Losses below 1e-7 cannot be told from 0 in float32, and training on them
     makes the weights slip; they are computed in float64. Size paper is the published network, hours on a processor.
 
-    The network joins the session as `toy:RUN` with exactly these logits (one more residual dimension marks "="), its data as
-    the text `toy:RUN` with the sum as planted features.
+    The network joins the session as `toy:RUN` with exactly these logits (one more residual dimension marks "="), its
+    data as the text `toy:RUN` with the sum as planted features. Its PCA spectrum at blocks.0.hook_resid_post has six large
+    components: a cosine and a sine for each of seed 0's three key frequencies.
     """
     from engine.models import memory
     from engine.toys.modular_report import Report

@@ -278,7 +278,7 @@ def ablation_table(found: Mapping[str, Mapping[str, Ablation]]) -> Table:
         columns += [
             (f"Direct contribution, {name}", np.array([one.direct for one in ones])),
             (f"Drop without it, {name}", np.array([one.drop for one in ones])),
-            (f"Compensation, {name}", np.array([one.compensation for one in ones])),
+            (f"Compensation, {name}", np.round([one.compensation for one in ones], 5)),
             (f"Test accuracy without it, {name}", np.array([one.test_accuracy for one in ones])),
         ]
     return Table(
