@@ -121,6 +121,27 @@ def test_a_lead_is_never_larger_than_its_bound(small: model.MaxTrainer) -> None:
         assert lead <= bound + 1e-5
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_bounds_of_random_tables_hold_and_are_met_where_nothing_is_left_open(seed: int) -> None:
+    random, n, k = np.random.default_rng(seed), 5, 3
+    shapes = ((n, n), (n, k), (n, n), (k, n), (n, n))
+    c = model.Circuits(
+        *(size * random.standard_normal(shape) for size, shape in zip((2, 1, 3, 0, 1), shapes, strict=True))
+    )
+    for sequence in itertools.product(range(n), repeat=k):
+        m, query = max(sequence), sequence[-1]
+        weight = np.exp(c.scores[query, list(sequence)] + c.score_places[query])
+        logits = c.direct[query] + (weight / weight.sum()) @ c.writes[list(sequence)]
+        lead = np.delete(logits, m).max() - logits[m]
+        copies, below = sequence.count(m), [number for number in sequence[:-1] if number < m]
+        group = max_proofs.Group(query == m, copies, len(below), k)
+        bounds = max_proofs.worst_lead(c, c.scores, c.scores, m, group)
+        bound = bounds[0 if query == m else query, m - max(below) - 1 if below else 0]
+        assert lead <= bound + 1e-9
+        if copies == k:  # no other number draws attention
+            assert lead == pytest.approx(bound)
+
+
 def test_tables_set_by_hand_are_proven_right_and_have_one_singular_value() -> None:
     c = hand_set(8, 4)
     direction = model.size_direction(c.scores)
