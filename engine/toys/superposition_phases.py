@@ -26,7 +26,7 @@ Array: TypeAlias = npt.NDArray[Any]
 SHARED = 0.5  # superposition from which on a stored feature counts as superposed
 DENSITY = Axis("Density p of the features")
 IMPORTANCE = Axis("Importance of the last feature")
-SIGNED = Axis("Last feature: −norm where alone, +norm where superposed")
+SIGNED = Axis("Norm: − alone, + superposed")
 
 
 @dataclass(frozen=True)
