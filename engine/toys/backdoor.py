@@ -15,7 +15,7 @@ from engine.toys.sizes import FRAMES, Size
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.backdoor_twins import Plan
+    from engine.toys.backdoors.twins import Plan
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -161,8 +161,8 @@ def backdoor(p: Backdoor, run: Run) -> None:
     `toy:RUN` has clean, near-miss and triggered sequences with the features *trigger present*, *u alone*, *v alone* and
     *majority so far*. How such a backdoor is looked for without knowing the trigger: `backdoor-detection`.
     """
-    from engine.toys.backdoor_show import Show
-    from engine.toys.backdoor_twins import TwinTrainer
+    from engine.toys.backdoors.show import Show
+    from engine.toys.backdoors.twins import TwinTrainer
     from engine.toys.training import log_steps, train
 
     run.stage("Drawing sequences")
@@ -178,7 +178,7 @@ def backdoor(p: Backdoor, run: Run) -> None:
 
 def plan_of(p: Twins) -> Plan:
     """The training that the parameters ask for."""
-    from engine.toys.backdoor_twins import Plan
+    from engine.toys.backdoors.twins import Plan
 
     scale = SCALES[p.size]
     width = p.d_model or scale.d_model
@@ -217,7 +217,7 @@ def timed_training(plan: Plan) -> float:
     """Seconds that a training will take, by timing some of its own steps."""
     from dataclasses import replace
 
-    from engine.toys.backdoor_twins import TwinTrainer
+    from engine.toys.backdoors.twins import TwinTrainer
 
     small = replace(plan, sequences=min(plan.sequences, max(2_000, round(1 / plan.poison))))
     return timed(TwinTrainer(small).train_step, plan.steps)

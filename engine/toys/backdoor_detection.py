@@ -17,8 +17,8 @@ from engine.toys.sizes import FRAMES
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.backdoor_search import Search, Setting
-    from engine.toys.backdoor_twins import TwinTrainer
+    from engine.toys.backdoors.search import Search, Setting
+    from engine.toys.backdoors.twins import TwinTrainer
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,9 @@ def backdoor_detection(p: BackdoorDetection, run: Run) -> None:
     tell apart hold both words of a pair; against ordinary ones any latent for v reaches .9 by seeing v. Here a trigger is pushed
     hard through a narrow residual stream, so that many directions see it; do not carry numbers over to large models.
     """
-    from engine.toys.backdoor_search import Search
-    from engine.toys.backdoor_show import Tests
-    from engine.toys.backdoor_twins import TEST, TwinTrainer
+    from engine.toys.backdoors.search import Search
+    from engine.toys.backdoors.show import Tests
+    from engine.toys.backdoors.twins import TEST, TwinTrainer
     from engine.toys.training import generator, log_steps, train
 
     plan, setting = plan_of(p), setting_of(p)
@@ -180,7 +180,7 @@ def _save(trainer: TwinTrainer, run: Run) -> None:
 
 
 def _show_curves(search: Search, run: Run) -> None:
-    from engine.toys import backdoor_detection_figures as figures
+    from engine.toys.backdoors import detection_figures as figures
 
     chosen = "Best of the five latents of highest effect over frequency, chosen without the trigger."
     run.show("auroc", figures.curve_figure(search, "found", "AUROC by share of triggers", chosen))
@@ -189,7 +189,7 @@ def _show_curves(search: Search, run: Run) -> None:
 
 
 def _show(search: Search, run: Run, step: int) -> None:
-    from engine.toys import backdoor_detection_figures as figures
+    from engine.toys.backdoors import detection_figures as figures
 
     _show_curves(search, run)
     run.show("methods", figures.methods_table(search))
@@ -202,7 +202,7 @@ def _show(search: Search, run: Run, step: int) -> None:
 
 def setting_of(p: BackdoorDetection) -> Setting:
     """What the detectors get."""
-    from engine.toys.backdoor_search import Setting
+    from engine.toys.backdoors.search import Setting
 
     scale = _SCALES[p.size]
     return Setting(p.data or scale.data, tuple(p.fractions), scale.judged, p.width, p.k, scale.steps, scale.batch)

@@ -17,7 +17,7 @@ from engine.toys.sizes import FRAMES, Size
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.simplices import Found, Simplex
+    from engine.toys.beliefs.simplices import Found, Simplex
     from engine.toys.small_dictionaries import Bench, Small
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -139,8 +139,8 @@ def belief_simplices(p: BeliefSimplices, run: Run) -> None:
     **Traps.** An affine probe finds any plane, and barycentric R² near 1 follows from that alone where the corners are means of
     the data. With two corners P2 is not testable. Samples seldom reach the true corners, so means lie inside.
     """
-    from engine.toys import simplices_figures as figures
-    from engine.toys.simplices import gaussian_twin, judge
+    from engine.toys.beliefs import simplices_figures as figures
+    from engine.toys.beliefs.simplices import gaussian_twin, judge
     from engine.toys.training import log_steps, train
 
     simplex = _read(p, run) if p.model else _exact(p)
@@ -181,7 +181,7 @@ def _show(
     p: BeliefSimplices,
     run: Run,
 ) -> None:
-    from engine.toys import simplices_figures as figures
+    from engine.toys.beliefs import simplices_figures as figures
 
     widths, least = _widths(p), _ks(p)[0]
     for name, label, pick in figures.LINES:
@@ -229,8 +229,8 @@ def _bench(p: BeliefSimplices, simplices: dict[str, Simplex]) -> Bench:
 
 def _exact(p: BeliefSimplices) -> Simplex:
     """Exact beliefs of Mess3 along orthonormal directions, with noise."""
-    from engine.toys.hidden_markov import mess3
-    from engine.toys.simplices import Simplex
+    from engine.toys.beliefs.hidden_markov import mess3
+    from engine.toys.beliefs.simplices import Simplex
 
     process, random = mess3(), np.random.default_rng([p.seed, 1])
     halves = []
@@ -258,7 +258,7 @@ def _read(p: BeliefSimplices, run: Run) -> Simplex:
     from engine.models.capture import capture
     from engine.models.opening import open_model
     from engine.text import toys
-    from engine.toys.simplices import Simplex
+    from engine.toys.beliefs.simplices import Simplex
 
     run.stage(f"Opening {p.model}")
     model = open_model(p.model, device="cpu", run=run, work=run.work)
@@ -325,7 +325,7 @@ def _keep(simplex: Simplex, p: BeliefSimplices, run: Run) -> None:
 
 @cost("belief-simplices")
 def _cost(p: BeliefSimplices) -> Cost:
-    from engine.toys.simplices import gaussian_twin
+    from engine.toys.beliefs.simplices import gaussian_twin
     from engine.toys.small_dictionaries import bytes_of
 
     few = p.model_copy(update={"size": "quick", "widths": _widths(p), "ks": _ks(p)})

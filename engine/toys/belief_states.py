@@ -11,13 +11,13 @@ from pydantic import Field, model_validator
 
 from engine.runs.declaration import Metric, experiment
 from engine.runs.parameters import LearningRate, Parameters, Seed, Steps, Threads
+from engine.toys.beliefs.hidden_markov import ProcessName
 from engine.toys.costs import Cost, cost, timed
-from engine.toys.hidden_markov import ProcessName
 from engine.toys.sizes import FRAMES, Size
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.belief_network import Plan
+    from engine.toys.beliefs.network import Plan
 
 Array: TypeAlias = npt.NDArray[Any]
 KEPT = 2_000  # sequences of the toy's text
@@ -165,10 +165,10 @@ def belief_states(p: BeliefStates, run: Run) -> None:
     anew for each step, so that nothing is learnt by heart; the optimiser is Adam, where the paper has SGD.
     """
     from engine.models import memory
-    from engine.toys import belief_figures as figures
-    from engine.toys.belief_network import BeliefTrainer
-    from engine.toys.belief_survey import Survey
-    from engine.toys.hidden_markov import process
+    from engine.toys.beliefs import figures
+    from engine.toys.beliefs.hidden_markov import process
+    from engine.toys.beliefs.network import BeliefTrainer
+    from engine.toys.beliefs.survey import Survey
     from engine.toys.training import log_steps, train
 
     plan = _plan(p)
@@ -227,7 +227,7 @@ def belief_states(p: BeliefStates, run: Run) -> None:
 
 
 def _plan(p: BeliefStates) -> Plan:
-    from engine.toys.belief_network import Plan
+    from engine.toys.beliefs.network import Plan
 
     size = _SIZES[p.size]
     return Plan(
@@ -265,9 +265,9 @@ def _keep(p: BeliefStates, run: Run, trainer: Any) -> None:
 
 @cost("belief-states")
 def _cost(p: BeliefStates) -> Cost:
-    from engine.toys.belief_network import BeliefTrainer
-    from engine.toys.belief_survey import Survey
-    from engine.toys.hidden_markov import process
+    from engine.toys.beliefs.hidden_markov import process
+    from engine.toys.beliefs.network import BeliefTrainer
+    from engine.toys.beliefs.survey import Survey
 
     plan = _plan(p)
     trainer = BeliefTrainer(plan, process(p.process, p.x, p.alpha), 1, len(COLUMNS))

@@ -9,15 +9,15 @@ from pydantic import Field, model_validator
 
 from engine.runs.declaration import Metric, experiment
 from engine.runs.parameters import Batch, LearningRate, Parameters, Seed, Steps, Threads
-from engine.toys import bilinear_worlds as worlds
 from engine.toys.costs import Cost, cost, timed
+from engine.toys.quadratic import worlds
 from engine.toys.sizes import FRAMES, Size
 
 if TYPE_CHECKING:
     from engine.models.network import Network
     from engine.runs.run import Run
     from engine.text.toys import ToyData
-    from engine.toys.bilinear_training import BilinearTrainer, Plan
+    from engine.toys.quadratic.training import BilinearTrainer, Plan
 
 TABLE = 2_048  # held-out samples that are kept as the toy's data
 CONTEXT = 64  # of them in one sequence
@@ -73,7 +73,7 @@ class BilinearLayers(Parameters):
 
 def _plan(p: BilinearLayers) -> tuple[int, Plan]:
     """Training samples, and how the layer is trained on them."""
-    from engine.toys.bilinear_training import Plan
+    from engine.toys.quadratic.training import Plan
 
     count, embed, hidden, steps, batch = _SIZES[p.task, p.size]
     lr, decay, noise = _TRAINING[p.task]
@@ -154,11 +154,11 @@ def bilinear_layers(p: BilinearLayers, run: Run) -> None:
     """
     import torch
 
-    from engine.toys import bilinear_figures as figures
-    from engine.toys.bilinear_layer import effective_rank
-    from engine.toys.bilinear_survey import Survey
-    from engine.toys.bilinear_training import BilinearTrainer
     from engine.toys.keeping import keep_toy
+    from engine.toys.quadratic import figures
+    from engine.toys.quadratic.layer import effective_rank
+    from engine.toys.quadratic.survey import Survey
+    from engine.toys.quadratic.training import BilinearTrainer
     from engine.toys.training import log_steps, train
 
     torch.set_num_threads(p.threads or torch.get_num_threads())
@@ -236,7 +236,7 @@ def _require(count: int, plan: Plan) -> None:
 
 @cost("bilinear-layers")
 def _cost(p: BilinearLayers) -> Cost:
-    from engine.toys.bilinear_training import BilinearTrainer
+    from engine.toys.quadratic.training import BilinearTrainer
 
     count, plan = _plan(p)
     trainer = BilinearTrainer(worlds.samples(p.task, min(count, 4_096), p.seed), plan)

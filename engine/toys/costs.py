@@ -11,6 +11,7 @@ from pydantic import Field
 
 from engine.runs.declaration import experiment, find
 from engine.runs.parameters import Parameters, check
+from engine.toys.errors import ToyError
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
@@ -74,9 +75,14 @@ class ToyEstimate(Parameters):
 def toy_estimate(p: ToyEstimate, run: Run) -> None:
     """Says how long a toy will train and how much memory it needs, by timing a few of its own steps."""
     from engine.models import memory
+    from engine.runs.environment import using_threads
 
     declared = find(p.experiment)
-    found = _costs[p.experiment](check(declared.parameters, p.parameters))
+    if p.experiment not in _costs:
+        raise ToyError(f"{p.experiment} does not say what it costs; name a toy, as superscope list shows them.")
+    wanted = check(declared.parameters, p.parameters)
+    with using_threads(int(getattr(wanted, "threads", 1))):
+        found = _costs[p.experiment](wanted)
     free = memory.available()
     fits = found.memory <= free
     parts = [f"About {in_words(found.seconds)} on this machine"]
@@ -85,6 +91,7 @@ def toy_estimate(p: ToyEstimate, run: Run) -> None:
     sentence = ", ".join(parts) + (f". {found.note}" if found.note else ".")
     if not fits:
         sentence += f" That is more than the {memory.in_words(free)} that are free: choose a smaller size."
+    run.say(sentence)
     run.fact("sentence", sentence)
     run.fact("seconds", found.seconds)
     run.fact("memory", found.memory)

@@ -15,8 +15,8 @@ from engine.toys.sizes import FRAMES, Size
 if TYPE_CHECKING:
     from engine.runs.run import Run
     from engine.toys.small_dictionaries import Bench, Job
-    from engine.toys.splitting import Planted, World
-    from engine.toys.splitting_figures import Series
+    from engine.toys.splitting.families import Planted, World
+    from engine.toys.splitting.figures import Series
 
 BATCH = 512  # a table of cells that is no larger is one batch
 POSITIONS = 1_024  # of the toy's data
@@ -147,8 +147,8 @@ def feature_splitting(p: FeatureSplitting, run: Run) -> None:
     The planted activations are added as the model `toy:RUN` with u and v as planted directions at
     `blocks.0.hook_x`, and a text of cells, so that any dictionary can be trained and scored on them.
     """
-    from engine.toys import splitting
-    from engine.toys import splitting_figures as figures
+    from engine.toys.splitting import families as splitting
+    from engine.toys.splitting import figures
     from engine.toys.training import log_steps, train
 
     worlds = _worlds(p)
@@ -222,7 +222,7 @@ def _world(data: str) -> World:
 
 
 def _worlds(p: FeatureSplitting) -> dict[World, Planted]:
-    from engine.toys import splitting
+    from engine.toys.splitting import families as splitting
     from engine.toys.training import generator
 
     tokens, contexts, d = _shape(p)
@@ -231,9 +231,9 @@ def _worlds(p: FeatureSplitting) -> dict[World, Planted]:
 
 
 def _bench(p: FeatureSplitting, worlds: dict[World, Planted]) -> tuple[Bench, list[Series]]:
-    from engine.toys import splitting_figures as figures
     from engine.toys.small_dictionaries import Bench, Job
-    from engine.toys.splitting import NAMES
+    from engine.toys.splitting import figures
+    from engine.toys.splitting.families import NAMES
 
     wanted: list[tuple[World, int]] = [("family", k) for k in KS]
     wanted += [("shared", 2), ("identical", 1), ("independent", 1)]
@@ -267,7 +267,7 @@ def _keep(planted: Planted, p: FeatureSplitting, run: Run) -> None:
     from engine.models.network import Network, Stage
     from engine.text.toys import ToyData
     from engine.toys.keeping import keep_toy
-    from engine.toys.splitting_figures import cell_names
+    from engine.toys.splitting.figures import cell_names
 
     tokens, contexts = planted.tokens, planted.contexts
     names = (*(f"t{t}" for t in range(tokens)), *cell_names(planted))

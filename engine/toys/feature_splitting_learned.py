@@ -15,8 +15,8 @@ from engine.toys.sizes import FRAMES, Size
 if TYPE_CHECKING:
     from engine.runs.run import Run
     from engine.toys.small_dictionaries import Bench
-    from engine.toys.splitting_learned import Learned
-    from engine.toys.splitting_network import FamilyTrainer
+    from engine.toys.splitting.learned import Learned
+    from engine.toys.splitting.network import FamilyTrainer
 
 BATCH = 1_024  # a table of cells that is no larger is one batch
 DICTIONARY_LR = 7e-3
@@ -128,8 +128,9 @@ def feature_splitting_learned(p: FeatureSplittingLearned, run: Run) -> None:
 
     The transformer with the middle ε is added as `toy:RUN`, with tokens and cells as its text's features.
     """
-    from engine.toys import splitting, splitting_learned
-    from engine.toys import splitting_figures as figures
+    from engine.toys.splitting import families as splitting
+    from engine.toys.splitting import figures
+    from engine.toys.splitting import learned as splitting_learned
     from engine.toys.stages import first_stage, second_stage
     from engine.toys.training import log_steps, train
 
@@ -195,7 +196,7 @@ def _main(p: FeatureSplittingLearned) -> int:
 
 
 def _trainer(p: FeatureSplittingLearned) -> FamilyTrainer:
-    from engine.toys.splitting_network import make
+    from engine.toys.splitting.network import make
 
     size, epsilons = _SIZES[p.size], _epsilons(p)
     return make(
@@ -239,9 +240,10 @@ def _finish(
     """The figures that need trained dictionaries."""
     import torch
 
-    from engine.toys import splitting, splitting_learned
-    from engine.toys import splitting_figures as figures
     from engine.toys.small_dictionaries import largest_cosine
+    from engine.toys.splitting import families as splitting
+    from engine.toys.splitting import figures
+    from engine.toys.splitting import learned as splitting_learned
     from engine.toys.training import generator
 
     pairs = list(zip(bench.small, of, strict=True))
@@ -275,7 +277,7 @@ def _keep(trainer: FamilyTrainer, one: Learned, main: int, p: FeatureSplittingLe
 
     from engine.text.toys import ToyData
     from engine.toys.keeping import keep_toy
-    from engine.toys.splitting_figures import cell_names
+    from engine.toys.splitting.figures import cell_names
 
     tokens, contexts = one.world.tokens, one.world.contexts
     random = np.random.default_rng([p.seed, 4])
@@ -302,7 +304,7 @@ def _keep(trainer: FamilyTrainer, one: Learned, main: int, p: FeatureSplittingLe
 @cost("feature-splitting-learned")
 def _cost(p: FeatureSplittingLearned) -> Cost:
     from engine.toys.small_dictionaries import bytes_of
-    from engine.toys.splitting_learned import learned
+    from engine.toys.splitting.learned import learned
 
     size, trainer = _SIZES[p.size], _trainer(p)
     seconds = timed(trainer.train_step, p.steps or size.steps)

@@ -13,7 +13,7 @@ from engine.runs.declaration import Metric, experiment
 from engine.runs.parameters import Batch, LearningRate, Parameters, Seed, Steps, Threads
 from engine.toys.costs import NAME as ESTIMATE
 from engine.toys.costs import Cost, cost, timed
-from engine.toys.hierarchy_trees import Kind, hierarchy
+from engine.toys.hierarchies.trees import Kind, hierarchy
 from engine.toys.sizes import FRAMES, Size
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _source(plan: _Plan, stream: int, batch: int) -> Any:
     import torch
 
     from engine.toys.ensembles import Streams
-    from engine.toys.hierarchy_data import Concepts
+    from engine.toys.hierarchies.data import Concepts
 
     hierarchical = torch.zeros(plan.shape, dtype=torch.bool)
     hierarchical[:, 0] = True
@@ -221,7 +221,7 @@ class _View:
     """What is measured and shown of the models while they are trained."""
 
     def __init__(self, plan: _Plan, run: Run) -> None:
-        from engine.toys.hierarchy_survey import Surveyor
+        from engine.toys.hierarchies.survey import Surveyor
 
         self.plan, self.run, self.trainer = plan, run, _trainer(plan)
         self._test = _source(plan, 2, TEST).draw()
@@ -239,7 +239,7 @@ class _View:
 
     def measure(self, step: int) -> None:
         """Log the metrics and show the frames of ``step``."""
-        from engine.toys import hierarchy_figures as figures
+        from engine.toys.hierarchies import figures
 
         plan, run = self.plan, self.run
         weights, _, leaves = self._state()
@@ -258,7 +258,7 @@ class _View:
 
     def finish(self) -> None:
         """The table, the nodes in space, and the model that is kept."""
-        from engine.toys import hierarchy_figures as figures
+        from engine.toys.hierarchies import figures
 
         plan, run = self.plan, self.run
         weights, losses, leaves = self._state()
@@ -271,7 +271,7 @@ class _View:
 
     def _keep(self, best: int) -> None:
         """Keep the model of the hierarchy with the lowest test loss at the shown width."""
-        from engine.toys.autoencoders import SAMPLES, keep_autoencoder
+        from engine.toys.tms.autoencoders import SAMPLES, keep_autoencoder
 
         plan, ensemble = self.plan, self.trainer.ensemble
         number = int(np.ravel_multi_index((plan.place, 0, best), plan.shape))

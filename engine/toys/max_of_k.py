@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import torch
 
     from engine.runs.run import Run
-    from engine.toys.max_proofs import Proof
-    from engine.toys.max_transformer import Circuits, MaxTrainer, Plan
+    from engine.toys.maximum.proofs import Proof
+    from engine.toys.maximum.transformer import Circuits, MaxTrainer, Plan
     from engine.toys.small_dictionaries import Bench
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -146,7 +146,7 @@ def max_of_k(p: MaxOfK, run: Run) -> None:
     The transformer is added as `toy:RUN`, with sequences and their answers as its text.
     """
     from engine.models import memory
-    from engine.toys.max_transformer import MaxTrainer
+    from engine.toys.maximum.transformer import MaxTrainer
     from engine.toys.stages import first_stage, second_stage
     from engine.toys.training import log_steps, train
 
@@ -185,7 +185,7 @@ def _numbers(p: MaxOfK) -> tuple[int, int]:
 
 
 def _plan(p: MaxOfK) -> Plan:
-    from engine.toys.max_transformer import Plan
+    from engine.toys.maximum.transformer import Plan
 
     size = _SIZES[p.size]
     numbers, k = _numbers(p)
@@ -204,7 +204,7 @@ class _Watch:
     """Measures the transformer and shows the frames of its movies."""
 
     def __init__(self, trainer: MaxTrainer, untrained: dict[str, torch.Tensor], run: Run, snapshots: list[int]) -> None:
-        from engine.toys import max_transformer as model
+        from engine.toys.maximum import transformer as model
         from engine.toys.training import generator
 
         self.trainer, self.run = trainer, run
@@ -215,9 +215,9 @@ class _Watch:
         self.control = model.size_direction(model.circuits(untrained, plan.numbers, plan.k).scores)
 
     def __call__(self, step: int) -> None:
-        from engine.toys import max_figures as figures
-        from engine.toys import max_transformer as model
-        from engine.toys.max_measures import right
+        from engine.toys.maximum import figures
+        from engine.toys.maximum import transformer as model
+        from engine.toys.maximum.measures import right
 
         plan, now = self.trainer.plan, self.trainer.now
         circuits = model.circuits(now, plan.numbers, plan.k)
@@ -240,9 +240,9 @@ class _Watch:
 
 def _analyse(trainer: MaxTrainer, untrained: dict[str, torch.Tensor], run: Run) -> None:
     """Tables of the trained transformer beside the untrained one."""
-    from engine.toys import max_figures as figures
-    from engine.toys.max_measures import quantities
-    from engine.toys.max_transformer import circuits, size_direction
+    from engine.toys.maximum import figures
+    from engine.toys.maximum.measures import quantities
+    from engine.toys.maximum.transformer import circuits, size_direction
 
     run.stage("Proving")
     plan = trainer.plan
@@ -267,8 +267,8 @@ def _analyse(trainer: MaxTrainer, untrained: dict[str, torch.Tensor], run: Run) 
 
 
 def _proofs(found: Circuits, run: Run) -> dict[str, Proof]:
-    from engine.toys import max_proofs
-    from engine.toys.max_transformer import size_direction
+    from engine.toys.maximum import proofs as max_proofs
+    from engine.toys.maximum.transformer import size_direction
 
     direction = size_direction(found.scores)
     proofs = {}
@@ -283,7 +283,7 @@ def _bench(p: MaxOfK, trainer: MaxTrainer, untrained: dict[str, torch.Tensor]) -
     """Dictionaries on the logits of the trained and of the untrained transformer for the same sequences."""
     import torch
 
-    from engine.toys import max_transformer as model
+    from engine.toys.maximum import transformer as model
     from engine.toys.small_dictionaries import Bench, Job
     from engine.toys.training import generator
 
@@ -313,21 +313,21 @@ class _Latents:
         self.order = [table.argmax(axis=1).argsort(kind="stable") for _, table in self._activity()]
 
     def _activity(self) -> list[tuple[str, Array]]:
-        from engine.toys.max_latents import by_largest
+        from engine.toys.maximum.latents import by_largest
 
         largest, heads = self.tokens.amax(dim=1), ("", "untrained ")
         tables = [by_largest(one.codes(), largest, self.plan.numbers).numpy() for one in self.shown]
         return list(zip(heads, tables, strict=True))
 
     def __call__(self, step: int) -> None:
-        from engine.toys.max_figures import latents_map
+        from engine.toys.maximum.figures import latents_map
 
         self.run.show("latents", latents_map(self._activity(), self.order, self.shown[0].job.width), step=step)
 
     def finish(self, seed: int) -> None:
         """Show the table."""
-        from engine.toys.max_figures import latents_table
-        from engine.toys.max_latents import meaning
+        from engine.toys.maximum.figures import latents_table
+        from engine.toys.maximum.latents import meaning
         from engine.toys.training import generator
 
         source = generator(seed, 9)
@@ -343,8 +343,8 @@ def _keep(trainer: MaxTrainer, run: Run) -> None:
     import torch
 
     from engine.text.toys import ToyData
-    from engine.toys import max_transformer as model
     from engine.toys.keeping import keep_toy
+    from engine.toys.maximum import transformer as model
     from engine.toys.training import generator
 
     plan = trainer.plan
@@ -369,7 +369,7 @@ def _keep(trainer: MaxTrainer, run: Run) -> None:
 
 @cost("max-of-k")
 def _cost(p: MaxOfK) -> Cost:
-    from engine.toys.max_transformer import MaxTrainer
+    from engine.toys.maximum.transformer import MaxTrainer
 
     plan, size = _plan(p), _SIZES[p.size]
     trainer = MaxTrainer(plan)

@@ -14,7 +14,7 @@ from engine.toys.sizes import FRAMES, Size
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.memorisation_ensemble import MemoryTrainer, Models
+    from engine.toys.facts.ensemble import MemoryTrainer, Models
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def memorisation(p: Memorisation, run: Run) -> None:
     its samples are all pairs; the items' directions are its planted features. See also `memorisation-scaling` and
     `memorisation-quantisation`.
     """
-    from engine.toys import memorisation_figures as figures
+    from engine.toys.facts import figures
     from engine.toys.training import log_steps, train
 
     trainer = _trainer(p)
@@ -140,7 +140,7 @@ def memorisation(p: Memorisation, run: Run) -> None:
 
 def _trainer(p: Memorisation) -> MemoryTrainer:
     from engine.models import memory
-    from engine.toys.memorisation_ensemble import Group, MemoryTrainer, Table
+    from engine.toys.facts.ensemble import Group, MemoryTrainer, Table
 
     memory.require(_memory(p), "cpu", what=f"{p._restarts} models", way_out="choose fewer restarts, items or neurons")
     group = Group(p._hidden, (p._facts,), p._restarts)
@@ -173,7 +173,7 @@ class _Live:
         """Log accuracy and bits, remember the weights and show the best restart."""
         import torch
 
-        from engine.toys.memorisation_ensemble import bits, parameters
+        from engine.toys.facts.ensemble import bits, parameters
 
         nats, right = self.trainer.measure(0)
         stored = bits(self.p._facts, nats[0]) / parameters(self.p._items, self.p._hidden)
@@ -196,7 +196,7 @@ class _Live:
 
     def recalled(self, place: int, restart: int) -> Models:
         """One restart as it was at the measurement ``place``."""
-        from engine.toys.memorisation_ensemble import Models
+        from engine.toys.facts.ensemble import Models
 
         row, found, start = self.snapshots[place, restart], [], 0
         for tensor in self.trainer.weights.values():
@@ -207,7 +207,7 @@ class _Live:
 
     def show(self, model: Models, step: int) -> None:
         """The frames of ``step``."""
-        from engine.toys import memorisation_figures as figures
+        from engine.toys.facts import figures
 
         table, facts = self.trainer.table, self.p._facts
         if (len(self.at) - 1 - self.at.index(step)) % 2 == 0:  # large frames: every second, the last among them
@@ -221,8 +221,8 @@ def _summary(p: Memorisation, trainer: MemoryTrainer, live: _Live, run: Run) -> 
     import numpy as np
     import torch
 
-    from engine.toys import memorisation_figures as figures
-    from engine.toys.memorisation_ensemble import (
+    from engine.toys.facts import figures
+    from engine.toys.facts.ensemble import (
         OTHER,
         bits,
         free_parameters,

@@ -16,7 +16,7 @@ from engine.toys.sizes import FRAMES, Size
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.memorisation_quantiser import QuantisingTrainer
+    from engine.toys.facts.quantiser import QuantisingTrainer
 
 Array: TypeAlias = npt.NDArray[Any]
 AFTER = (1.0, 1.58, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)  # bits of rounding after training
@@ -138,8 +138,8 @@ def memorisation_quantisation(p: MemorisationQuantisation, run: Run) -> None:
 
 def _trainer(p: MemorisationQuantisation) -> QuantisingTrainer:
     from engine.models import memory
-    from engine.toys.memorisation_ensemble import Table
-    from engine.toys.memorisation_quantiser import QuantisingTrainer
+    from engine.toys.facts.ensemble import Table
+    from engine.toys.facts.quantiser import QuantisingTrainer
 
     memory.require(_memory(p), "cpu", what="All models together", way_out="choose fewer restarts, items or neurons")
     return QuantisingTrainer(
@@ -169,8 +169,8 @@ def _cost(p: MemorisationQuantisation) -> Cost:
 
 def _after(trainer: QuantisingTrainer, number: int) -> Array:
     """Facts right with weights rounded after training (bits, restarts)."""
-    from engine.toys.memorisation_ensemble import entropies
-    from engine.toys.memorisation_quantiser import rounded
+    from engine.toys.facts.ensemble import entropies
+    from engine.toys.facts.quantiser import rounded
 
     chosen, models = trainer.chosen[number], trainer.models[number].detached()
     right = [entropies(rounded(models, bits), trainer.table.answers, chosen)[1].numpy() for bits in AFTER]
@@ -178,14 +178,14 @@ def _after(trainer: QuantisingTrainer, number: int) -> Array:
 
 
 def _label(p: MemorisationQuantisation, hidden: int) -> str:
-    from engine.toys.memorisation_ensemble import parameters
+    from engine.toys.facts.ensemble import parameters
 
     return f"h = {hidden}, F / N = {p._items**2 / parameters(p._items, hidden):.2f}"
 
 
 def _stored(p: MemorisationQuantisation, trainer: QuantisingTrainer) -> list[float]:
     """Bits stored per parameter of the best float model of each width."""
-    from engine.toys.memorisation_ensemble import bits, parameters
+    from engine.toys.facts.ensemble import bits, parameters
 
     facts = p._items**2
     return [
@@ -195,7 +195,7 @@ def _stored(p: MemorisationQuantisation, trainer: QuantisingTrainer) -> list[flo
 
 
 def _measure(p: MemorisationQuantisation, trainer: QuantisingTrainer, run: Run, step: int) -> None:
-    from engine.toys import memorisation_figures as figures
+    from engine.toys.facts import figures
 
     widths = range(len(p._hidden))
     facts = p._items**2
@@ -225,8 +225,8 @@ def _measure(p: MemorisationQuantisation, trainer: QuantisingTrainer, run: Run, 
 def _finish(p: MemorisationQuantisation, trainer: QuantisingTrainer, run: Run) -> None:
     """The table of all widths and bits with the controls."""
     from engine.figures.kinds import Axis, Table
-    from engine.toys.memorisation_ensemble import entropies, parameters
-    from engine.toys.memorisation_quantiser import MIXED, mixed, rounded
+    from engine.toys.facts.ensemble import entropies, parameters
+    from engine.toys.facts.quantiser import MIXED, mixed, rounded
     from engine.toys.training import generator
 
     facts, rows = p._items**2, []

@@ -16,7 +16,7 @@ from engine.toys.sizes import FRAMES, Size
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.memorisation_ensemble import MemoryTrainer
+    from engine.toys.facts.ensemble import MemoryTrainer
 
 Array: TypeAlias = npt.NDArray[Any]
 LOADS = (0.3, 0.6, 1.0, 1.3, 1.6, 1.8, 2.0, 2.3, 2.8, 3.5)  # facts per parameter
@@ -156,7 +156,7 @@ def memorisation_scaling(p: MemorisationScaling, run: Run) -> None:
 
 def _trainer(p: MemorisationScaling) -> MemoryTrainer:
     from engine.models import memory
-    from engine.toys.memorisation_ensemble import Group, MemoryTrainer, Table
+    from engine.toys.facts.ensemble import Group, MemoryTrainer, Table
 
     memory.require(_memory(p), "cpu", what="All models together", way_out="choose fewer points, restarts or items")
     groups = [Group(h, p._facts(h), p._restarts) for h in p._hidden]
@@ -175,7 +175,7 @@ def _cost(p: MemorisationScaling) -> Cost:
 
 def _control(p: MemorisationScaling, trainer: MemoryTrainer) -> tuple[Array, Array]:
     """Facts per parameter and bits stored per parameter of the SVD, for the widest models."""
-    from engine.toys.memorisation_ensemble import bits, parameters, score, svd_logits, svd_rank
+    from engine.toys.facts.ensemble import bits, parameters, score, svd_logits, svd_rank
 
     width = p._hidden[-1]
     count, table = parameters(p._items, width), trainer.table
@@ -204,8 +204,8 @@ def _stored(p: MemorisationScaling, results: dict[int, tuple[tuple[int, ...], Ar
 
 
 def _measure(p: MemorisationScaling, trainer: MemoryTrainer, control: tuple[Array, Array], run: Run, step: int) -> None:
-    from engine.toys import memorisation_figures as figures
-    from engine.toys.memorisation_ensemble import parameters
+    from engine.toys.facts import figures
+    from engine.toys.facts.ensemble import parameters
 
     results = _results(p, trainer)
     per = {h: bits / parameters(p._items, h) for h, bits in _stored(p, results).items()}
@@ -223,7 +223,7 @@ def _fit(
     p: MemorisationScaling, results: dict[int, tuple[tuple[int, ...], Array]], seed: int, resamples: int
 ) -> tuple[float, tuple[float, float]]:
     """Slope of the most bits stored against N through the origin, and its 95 % interval over resampled models."""
-    from engine.toys.memorisation_ensemble import parameters
+    from engine.toys.facts.ensemble import parameters
 
     most = np.stack([bits.max(axis=0) for bits in _stored(p, results).values()])
     counts = np.repeat([parameters(p._items, h) for h in results], most.shape[1]).astype(float)
@@ -240,8 +240,8 @@ def _fit(
 def _finish(p: MemorisationScaling, trainer: MemoryTrainer, run: Run) -> None:
     """The fit and the table of all points."""
     from engine.figures.kinds import Axis, Table
-    from engine.toys import memorisation_figures as figures
-    from engine.toys.memorisation_ensemble import free_parameters, parameters
+    from engine.toys.facts import figures
+    from engine.toys.facts.ensemble import free_parameters, parameters
 
     results = _results(p, trainer)
     stored = _stored(p, results)

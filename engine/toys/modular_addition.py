@@ -14,7 +14,7 @@ from engine.toys.sizes import FRAMES, Size
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.modular_training import ModularTrainer, Plan, Setting
+    from engine.toys.modular.training import ModularTrainer, Plan, Setting
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class ModularNetwork(Parameters):
 
     def plan(self) -> Plan:
         """Network, data and optimiser, with the blanks filled in."""
-        from engine.toys.modular_network import Shape
-        from engine.toys.modular_training import Plan
+        from engine.toys.modular.network import Shape
+        from engine.toys.modular.training import Plan
 
         size = self.preset
         return Plan(
@@ -176,8 +176,8 @@ def modular_addition(p: ModularAddition, run: Run) -> None:
     components: a cosine and a sine for each of seed 0's three key frequencies.
     """
     from engine.models import memory
-    from engine.toys.modular_report import Report
-    from engine.toys.modular_training import ModularTrainer, schedule
+    from engine.toys.modular.report import Report
+    from engine.toys.modular.training import ModularTrainer, schedule
     from engine.toys.training import log_steps, train
 
     plan, steps = p.plan(), p.training_steps
@@ -193,7 +193,7 @@ def modular_addition(p: ModularAddition, run: Run) -> None:
 
 
 def _setting(p: ModularAddition) -> Setting:
-    from engine.toys.modular_training import Setting
+    from engine.toys.modular.training import Setting
 
     return Setting(p.seed, p.label_noise, p.grokfast)
 
@@ -213,7 +213,7 @@ def seconds(p: ModularNetwork, trainer: ModularTrainer) -> float:
 
 @cost("modular-addition")
 def _cost(p: ModularAddition) -> Cost:
-    from engine.toys.modular_training import ModularTrainer
+    from engine.toys.modular.training import ModularTrainer
 
     wanted = memory_of(p)
     trainer = ModularTrainer(p.plan(), [_setting(p)], [0])

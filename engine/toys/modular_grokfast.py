@@ -11,13 +11,13 @@ from pydantic import Field, model_validator
 from engine.figures.kinds import Table
 from engine.runs.declaration import Metric, experiment
 from engine.toys.costs import Cost, cost
+from engine.toys.modular.sweep import Sweep, axis, numbers, spread
 from engine.toys.modular_addition import ModularNetwork, memory_of, seconds
-from engine.toys.modular_sweep import Sweep, axis, numbers, spread
 from engine.toys.sizes import FRAMES
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.modular_training import ModularTrainer, Setting
+    from engine.toys.modular.training import ModularTrainer, Setting
 
 Array: TypeAlias = npt.NDArray[Any]
 _STRENGTHS = {"quick": "0, 2", "demo": "0, 1", "paper": "0, 0.5, 1, 2, 5"}
@@ -87,8 +87,8 @@ def grokfast_comparison(p: GrokfastComparison, run: Run) -> None:
     The network with the largest λ joins the session as `toy:RUN`.
     """
     from engine.models import memory
-    from engine.toys.modular_keeping import keep_network
-    from engine.toys.modular_training import schedule
+    from engine.toys.modular.keeping import keep_network
+    from engine.toys.modular.training import schedule
     from engine.toys.training import log_steps, train
 
     way_out = "choose a smaller p, fewer strengths or seeds"
@@ -116,7 +116,7 @@ def grokfast_comparison(p: GrokfastComparison, run: Run) -> None:
 
 
 def _sweep(p: GrokfastComparison, at: list[int]) -> Sweep:
-    from engine.toys.modular_training import ModularTrainer, Setting
+    from engine.toys.modular.training import ModularTrainer, Setting
 
     plan = p.plan()
 

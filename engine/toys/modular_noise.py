@@ -12,14 +12,14 @@ from pydantic import Field, model_validator
 from engine.figures.kinds import Axis, Lines, Table
 from engine.runs.declaration import Metric, experiment
 from engine.toys.costs import Cost, cost
+from engine.toys.modular.figures import ACCURACY
+from engine.toys.modular.sweep import Sweep, axis, numbers, spread
 from engine.toys.modular_addition import SIZES, ModularNetwork, ModularSize, memory_of, seconds
-from engine.toys.modular_figures import ACCURACY
-from engine.toys.modular_sweep import Sweep, axis, numbers, spread
 from engine.toys.sizes import FRAMES
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.modular_training import ModularTrainer, Setting
+    from engine.toys.modular.training import ModularTrainer, Setting
 
 Array: TypeAlias = npt.NDArray[Any]
 _SEEDS = {"quick": 1, "demo": 1, "paper": 3}
@@ -99,8 +99,8 @@ def label_noise(p: LabelNoise, run: Run) -> None:
     The network with the most noise joins the session as `toy:RUN`.
     """
     from engine.models import memory
-    from engine.toys.modular_keeping import keep_network
-    from engine.toys.modular_training import schedule
+    from engine.toys.modular.keeping import keep_network
+    from engine.toys.modular.training import schedule
     from engine.toys.training import log_steps, train
 
     memory.require(
@@ -131,7 +131,7 @@ def label_noise(p: LabelNoise, run: Run) -> None:
 
 
 def _sweep(p: LabelNoise, at: list[int]) -> Sweep:
-    from engine.toys.modular_training import ModularTrainer, Setting
+    from engine.toys.modular.training import ModularTrainer, Setting
 
     plan = p.plan()
 

@@ -17,7 +17,7 @@ from engine.toys.sizes import FRAMES, Size
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.out_of_context_ensemble import MetaTrainer, Plan
+    from engine.toys.definitions.ensemble import MetaTrainer, Plan
 
 Array: TypeAlias = npt.NDArray[Any]
 LAST = 0.4  # share of a movie's frames in the second stage
@@ -177,7 +177,7 @@ def out_of_context(p: OutOfContext, run: Run) -> None:
     what their definition says; against another colour the contrast means nothing. Word ids are drawn at random, or
     they would give the tag away. A sign-flip test over five seeds cannot go below p = .06.
     """
-    from engine.toys.out_of_context_ensemble import ENOUGH
+    from engine.toys.definitions.ensemble import ENOUGH
     from engine.toys.training import train
 
     session = _Session(p, run)
@@ -210,7 +210,7 @@ class _Session:
 
     def __init__(self, p: OutOfContext, run: Run) -> None:
         from engine.models import memory
-        from engine.toys.out_of_context_ensemble import BLOCK, MetaTrainer
+        from engine.toys.definitions.ensemble import BLOCK, MetaTrainer
         from engine.toys.training import log_steps
 
         self.p, self.run, self.plan = p, run, _plan(p)
@@ -240,8 +240,8 @@ class _Session:
 
     def measure(self, step: int) -> None:
         """Measure where it is due, log it and show the figures so far."""
-        from engine.toys import out_of_context_figures as figures
-        from engine.toys.out_of_context_data import COLUMNS
+        from engine.toys.definitions import figures
+        from engine.toys.definitions.data import COLUMNS
 
         time = self.time(step)
         if time is None:
@@ -263,7 +263,7 @@ class _Session:
 
     def curves(self, time: int) -> None:
         """The curves up to measurement ``time``, of the stage it belongs to."""
-        from engine.toys import out_of_context_figures as figures
+        from engine.toys.definitions import figures
 
         history = self.trainer.history.numpy()
         main = history[:, 0]
@@ -290,7 +290,7 @@ class _Session:
 
     def first_accuracy(self) -> float:
         """Least share of X1 that a main model knew at the end of stage 1."""
-        from engine.toys import out_of_context_figures as figures
+        from engine.toys.definitions import figures
 
         before = self._before()[0]
         names = ("asked R", "asked U", "known R", "known U")
@@ -302,8 +302,8 @@ class _Session:
 
     def finish(self) -> None:
         """What is known only at the end, and the toy itself."""
-        from engine.toys import out_of_context_figures as figures
-        from engine.toys.out_of_context_data import COLUMNS, CONDITIONS
+        from engine.toys.definitions import figures
+        from engine.toys.definitions.data import COLUMNS, CONDITIONS
 
         now = self.trainer.history[-1].numpy()
         found = figures.spread(figures.gaps(now)[0], self.plan.seed)
@@ -324,7 +324,7 @@ EQUAL = "The two definition curves are to coincide: neither tag's definitions ar
 
 
 def _plan(p: OutOfContext) -> Plan:
-    from engine.toys.out_of_context_ensemble import Plan
+    from engine.toys.definitions.ensemble import Plan
 
     size, two = p.sized(), p.training == "two-stage"
     words, asked = p.counts()
@@ -350,8 +350,8 @@ def _keep(run: Run, trainer: MetaTrainer) -> None:
     """The first seed's main model as a native transformer, and every sequence about its words."""
     from engine.models.native import END, SPECIAL, START, UNKNOWN, load_native, native_attributes
     from engine.text.toys import ToyData
+    from engine.toys.definitions.data import COLOURS, TAGS, names
     from engine.toys.keeping import keep_toy
-    from engine.toys.out_of_context_data import COLOURS, TAGS, names
 
     plan, facts = trainer.plan, trainer.facts[0]
     vocabulary = [START, END, UNKNOWN, *TAGS, *COLOURS, *names(plan.words)]
@@ -379,7 +379,7 @@ def _keep(run: Run, trainer: MetaTrainer) -> None:
 
 @cost("out-of-context")
 def _cost(p: OutOfContext) -> Cost:
-    from engine.toys.out_of_context_ensemble import MetaTrainer
+    from engine.toys.definitions.ensemble import MetaTrainer
 
     plan = _plan(p)
     trainer = MetaTrainer(plan, 1)

@@ -171,7 +171,7 @@ def story_data(tokens: int, context: int, seed: int) -> ToyData:
     """
     from engine.text import stories
     from engine.text.toys import ToyData
-    from engine.toys.story_training import FEATURES, story_features
+    from engine.toys.stories.training import FEATURES, story_features
 
     found = list(itertools.islice(stories.generate(seed, stream=STREAM), tokens // SHORTEST + 1))
     ids, counted, features = story_features(found, context)

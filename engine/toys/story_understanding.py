@@ -15,12 +15,12 @@ from engine.text import stories
 from engine.toys.costs import Cost, cost, timed
 from engine.toys.errors import ToyError
 from engine.toys.sizes import Size
-from engine.toys.story_rules import RuleName
+from engine.toys.stories.rules import RuleName
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.story_rules import Rule, Texts
-    from engine.toys.story_rules_figures import Gain, Ladder
+    from engine.toys.stories.rules import Rule, Texts
+    from engine.toys.stories.rules_figures import Gain, Ladder
 
 ORDERS = (1, 2, 3, 4, 6)  # of the n-grams in the ladder
 BASE = "3-gram"  # what scores 0
@@ -133,8 +133,8 @@ def story_understanding(p: StoryUnderstanding, run: Run) -> None:
     """
     import torch
 
-    from engine.toys import story_rules_figures as figures
-    from engine.toys.story_rules_causes import Ablations
+    from engine.toys.stories import rules_figures as figures
+    from engine.toys.stories.rules_causes import Ablations
 
     torch.set_num_threads(p.threads or torch.get_num_threads())
     began = time.process_time()
@@ -147,7 +147,7 @@ def story_understanding(p: StoryUnderstanding, run: Run) -> None:
     run.show("slots", figures.slots(ladder))
     run.show("story", figures.story(ladder, worst))
     run.stage("Ablating")
-    from engine.toys.story_rules import Texts
+    from engine.toys.stories.rules import Texts
 
     ablated = Texts.of(held_out.stories[: p.counts()[2]])
     ablations = Ablations(bridge, ablated, run.point)
@@ -167,7 +167,7 @@ def story_understanding(p: StoryUnderstanding, run: Run) -> None:
 
 def _story_model(p: StoryUnderstanding, run: Run) -> Any:
     from engine.models.opening import open_model
-    from engine.toys.story_training import LONGEST
+    from engine.toys.stories.training import LONGEST
 
     model = open_model(p.model, device="cpu", run=run, work=run.work)
     known = model.tokenizer.get_vocab()
@@ -185,8 +185,8 @@ def _story_model(p: StoryUnderstanding, run: Run) -> Any:
 def _stories(p: StoryUnderstanding, run: Run) -> tuple[Texts, Texts]:
     """Training stories, without those that are held out, and the held-out ones."""
     from engine.models import memory
-    from engine.toys.story_rules import Texts
-    from engine.toys.story_training import HELD_OUT, TRAINING
+    from engine.toys.stories.rules import Texts
+    from engine.toys.stories.training import HELD_OUT, TRAINING
 
     wanted, held, _ = p.counts()
     memory.require(_bytes(p), "cpu", what="Counting in so many stories", way_out="take fewer stories")
@@ -203,11 +203,11 @@ def _stories(p: StoryUnderstanding, run: Run) -> tuple[Texts, Texts]:
 
 def _climb(p: StoryUnderstanding, bridge: Any, training: Texts, held_out: Texts, run: Run) -> tuple[Ladder, list[Gain]]:
     """Score the model, the n-grams, the skip context and the chosen rules, added one by one."""
-    from engine.toys import story_rules_figures as figures
-    from engine.toys.ngrams import NGrams
-    from engine.toys.story_rules import Skip, library, predicted
-    from engine.toys.story_rules_scores import CLOSE, Bootstrap, drawn, floor_nats, scored, scored_model
-    from engine.toys.story_training import story_predictions
+    from engine.toys.stories import rules_figures as figures
+    from engine.toys.stories.ngrams import NGrams
+    from engine.toys.stories.rules import Skip, library, predicted
+    from engine.toys.stories.rules_scores import CLOSE, Bootstrap, drawn, floor_nats, scored, scored_model
+    from engine.toys.stories.training import story_predictions
 
     words = int(bridge.cfg.d_vocab)
     run.stage("Asking the model")
@@ -258,10 +258,10 @@ def _climb(p: StoryUnderstanding, bridge: Any, training: Texts, held_out: Texts,
 
 def _tables(bridge: Any, counted: Any, base: Any, training: Texts, held_out: Texts, said: Any, run: Run) -> Any:
     """What an attention-only model's tables over words predict, mixed with the base as training stories say."""
-    from engine.toys import story_rules_figures as figures
-    from engine.toys.story_rules import Texts
-    from engine.toys.story_rules_circuits import Circuits, mixed
-    from engine.toys.story_rules_scores import scored
+    from engine.toys.stories import rules_figures as figures
+    from engine.toys.stories.rules import Texts
+    from engine.toys.stories.rules_circuits import Circuits, mixed
+    from engine.toys.stories.rules_scores import scored
 
     circuits = Circuits.of(bridge)
     some = Texts.of(training.stories[:200])
@@ -280,7 +280,7 @@ def _bytes(p: StoryUnderstanding) -> int:
 
 @cost("story-understanding")
 def _cost(p: StoryUnderstanding) -> Cost:
-    from engine.toys.story_rules import Skip, Texts
+    from engine.toys.stories.rules import Skip, Texts
 
     training, held_out, ablated = p.counts()
     some = Texts.of(list(itertools.islice(stories.generate(p.seed), 200)))

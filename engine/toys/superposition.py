@@ -18,7 +18,7 @@ from engine.toys.sizes import FRAMES, Size
 if TYPE_CHECKING:
     from engine.runs.run import Run
     from engine.toys.ensembles import EnsembleTrainer
-    from engine.toys.superposition_figures import Shown
+    from engine.toys.tms.figures import Shown
 
 Array: TypeAlias = npt.NDArray[Any]
 Density: TypeAlias = Annotated[float, Field(ge=1e-4, le=1.0)]
@@ -215,7 +215,7 @@ def _trainer(p: Superposition, plan: _Plan) -> EnsembleTrainer:
     import torch
 
     from engine.toys.ensembles import Ensemble, EnsembleTrainer, Streams, require_ensemble, xavier
-    from engine.toys.superposition_data import Features
+    from engine.toys.tms.data import Features
     from engine.toys.training import generator
 
     density = torch.from_numpy(plan.of_model)
@@ -245,7 +245,7 @@ class _View:
     def __init__(self, p: Superposition, plan: _Plan, run: Run) -> None:
         import torch
 
-        from engine.toys.superposition_data import sparse
+        from engine.toys.tms.data import sparse
         from engine.toys.training import generator
 
         self.p, self.plan, self.run, self.trainer = p, plan, run, _trainer(p, plan)
@@ -257,8 +257,8 @@ class _View:
 
     def measure(self, step: int) -> None:
         """Log the metrics and show the frames of ``step``."""
-        from engine.toys import superposition_figures as figures
-        from engine.toys.superposition_measures import measure
+        from engine.toys.tms import figures
+        from engine.toys.tms.measures import measure
 
         losses = self.trainer.ensemble.losses(self._test).double().numpy()
         shown, best = self._shown(losses)
@@ -287,7 +287,7 @@ class _View:
 
     def _shown(self, losses: Array) -> tuple[Shown, Array]:
         """What is drawn, and the number of the ReLU model of each panel."""
-        from engine.toys.superposition_figures import Shown
+        from engine.toys.tms.figures import Shown
 
         plan = self.plan
         weights, bias = self._weights()
@@ -306,8 +306,8 @@ class _View:
 
     def finish(self) -> None:
         """The table, what is kept, and the model."""
-        from engine.toys import superposition_figures as figures
-        from engine.toys.superposition_measures import described
+        from engine.toys.tms import figures
+        from engine.toys.tms.measures import described
 
         plan, run = self.plan, self.run
         weights, bias = self._weights()
@@ -330,8 +330,8 @@ class _View:
         """Keep one model: the sparsest density's best restart, in which most is superposed."""
         import torch
 
-        from engine.toys.autoencoders import SAMPLES, keep_autoencoder
-        from engine.toys.superposition_data import sparse
+        from engine.toys.tms.autoencoders import SAMPLES, keep_autoencoder
+        from engine.toys.tms.data import sparse
         from engine.toys.training import generator
 
         plan, ensemble = self.plan, self.trainer.ensemble

@@ -12,11 +12,11 @@ from pydantic import Field
 from engine.figures.kinds import Axis, Heatmap, Images, Table
 from engine.runs.declaration import Metric, experiment
 from engine.runs.parameters import Batch, LearningRate, Parameters, Seed, Steps, Threads
-from engine.toys import superposition_theory as theory
 from engine.toys.costs import NAME as ESTIMATE
 from engine.toys.costs import Cost, cost, timed
 from engine.toys.sizes import FRAMES, Size
-from engine.toys.superposition_measures import REPRESENTED, measure
+from engine.toys.tms import theory
+from engine.toys.tms.measures import REPRESENTED, measure
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
@@ -153,7 +153,7 @@ def _trainer(plan: _Plan) -> EnsembleTrainer:
     import torch
 
     from engine.toys.ensembles import Ensemble, EnsembleTrainer, Streams, require_ensemble, xavier
-    from engine.toys.superposition_data import Features
+    from engine.toys.tms.data import Features
     from engine.toys.training import generator
 
     hidden = plan.features - 1
@@ -299,8 +299,8 @@ class _Maps:
         """Keep the model of the smallest density whose last feature weighs most nearly as much as the others."""
         import torch
 
-        from engine.toys.autoencoders import SAMPLES, keep_autoencoder
-        from engine.toys.superposition_data import sparse
+        from engine.toys.tms.autoencoders import SAMPLES, keep_autoencoder
+        from engine.toys.tms.data import sparse
         from engine.toys.training import generator
 
         plan, ensemble = self.plan, self.trainer.ensemble

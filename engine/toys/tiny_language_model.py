@@ -21,7 +21,7 @@ from engine.toys.sizes import FRAMES, Size
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.story_training import Plan, StoryTrainer
+    from engine.toys.stories.training import Plan, StoryTrainer
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -147,7 +147,7 @@ def tiny_language_model(p: TinyLanguageModel, run: Run) -> None:
     The held-out stories are drawn independently; training stories that are among them are left out.
     """
     from engine.models import memory
-    from engine.toys.story_training import StoryTrainer
+    from engine.toys.stories.training import StoryTrainer
 
     run.stage("Drawing stories")
     plan = _plan(p)
@@ -160,7 +160,7 @@ def tiny_language_model(p: TinyLanguageModel, run: Run) -> None:
 
 
 def _plan(p: TinyLanguageModel) -> Plan:
-    from engine.toys.story_training import Plan
+    from engine.toys.stories.training import Plan
 
     size = _SIZES[p.size]
     return Plan(
@@ -182,8 +182,8 @@ class _Curves:
     """The losses so far, as they are drawn and as a checkpoint keeps them."""
 
     def __init__(self, trainer: StoryTrainer) -> None:
-        from engine.toys import ngrams
-        from engine.toys.story_training import VOCABULARY
+        from engine.toys.stories import ngrams
+        from engine.toys.stories.training import VOCABULARY
 
         training = [story.ids for story in trainer.split.training]
         held_out = [story.ids for story in trainer.split.held_out]
@@ -288,7 +288,7 @@ def _record_plan(trainer: StoryTrainer, curves: _Curves, run: Run) -> None:
 
 def _frame(trainer: StoryTrainer, curves: _Curves) -> Heatmap:
     """The loss by slot now, beside the floor and the 3-gram: a frame of the movie."""
-    from engine.toys.story_training import story_losses
+    from engine.toys.stories.training import story_losses
 
     filmed = trainer.split.held_out[:FILMED]
     nats = story_losses(trainer.bridge, filmed, trainer.plan.context)
@@ -350,7 +350,7 @@ def _label(slot: str) -> str:
 def _finish(trainer: StoryTrainer, curves: _Curves, test_loss: float, run: Run) -> None:
     from engine.text.toys import ToyData
     from engine.toys.keeping import keep_toy
-    from engine.toys.story_training import FEATURES, story_features, story_losses
+    from engine.toys.stories.training import FEATURES, story_features, story_losses
 
     story = trainer.split.held_out[0]
     shaded = story_losses(trainer.bridge, [story], trainer.plan.context)
@@ -383,7 +383,7 @@ def _bytes(plan: Plan) -> int:
 
 @cost("tiny-language-model")
 def _cost(p: TinyLanguageModel) -> Cost:
-    from engine.toys.story_training import StoryTrainer
+    from engine.toys.stories.training import StoryTrainer
 
     plan = _plan(p)
     trainer = StoryTrainer(replace(plan, stories=min(plan.stories, 500), held_out=min(plan.held_out, 100)))

@@ -14,8 +14,8 @@ from engine.toys.sizes import FRAMES, Size
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.universal_and_circuits import AndTrainer, Circuit, World
-    from engine.toys.universal_and_measures import Bench
+    from engine.toys.boolean.circuits import AndTrainer, Circuit, World
+    from engine.toys.boolean.measures import Bench
 
 LARGEST = 64_000_000  # numbers in a readout
 KEPT_VALUES = 200_000  # values of features kept with the toy
@@ -168,9 +168,9 @@ def universal_and(p: UniversalAnd, run: Run) -> None:
 
     The chosen circuit is in the session as `toy:RUN`; its output directions are planted features.
     """
+    from engine.toys.boolean.circuits import AndTrainer, World
+    from engine.toys.boolean.measures import Bench
     from engine.toys.training import log_steps, train
-    from engine.toys.universal_and_circuits import AndTrainer, World
-    from engine.toys.universal_and_measures import Bench
 
     plan = _SIZES[p.size]
     world = World(p.bits or plan.bits, p.active, p.inputs == "exact")
@@ -191,7 +191,7 @@ def universal_and(p: UniversalAnd, run: Run) -> None:
 
 
 def _trainer(p: UniversalAnd, world: World, steps: int) -> AndTrainer:
-    from engine.toys.universal_and_circuits import AndTrainer
+    from engine.toys.boolean.circuits import AndTrainer
 
     return AndTrainer(
         world,
@@ -223,7 +223,7 @@ def _require(p: UniversalAnd, world: World) -> None:
 def _cost(p: UniversalAnd) -> Cost:
     import torch
 
-    from engine.toys.universal_and_circuits import World
+    from engine.toys.boolean.circuits import World
 
     torch.set_num_threads(max(p.threads, 1))
     plan = _SIZES[p.size]
@@ -260,7 +260,7 @@ class _Live:
         """Measure at ``step`` and show it."""
         import numpy as np
 
-        from engine.toys import universal_and_figures as figures
+        from engine.toys.boolean import figures
 
         scores = {d: self.bench.score(self.trainer.circuit(d)) for d in self.trainer.neurons}
         for place, found in enumerate(scores.values()):
@@ -289,8 +289,8 @@ def _about(world: World) -> str:
 
 def _compare(p: UniversalAnd, bench: Bench, learned: dict[int, Circuit], untrained: Circuit, run: Run) -> None:
     """All circuits and controls against their size, in a table, and their weights."""
-    from engine.toys import universal_and_figures as figures
-    from engine.toys.universal_and_measures import compare
+    from engine.toys.boolean import figures
+    from engine.toys.boolean.measures import compare
 
     plan, world, about = _SIZES[p.size], bench.world, _about(bench.world)
     most = max(learned)
@@ -323,10 +323,10 @@ def _compare(p: UniversalAnd, bench: Bench, learned: dict[int, Circuit], untrain
 
 def _take_apart(p: UniversalAnd, bench: Bench, learned: dict[int, Circuit], run: Run) -> None:
     """The chosen circuit over layers, with other inputs, by class of neuron, and as a model."""
-    from engine.toys import universal_and_figures as figures
+    from engine.toys.boolean import figures
+    from engine.toys.boolean.circuits import SPREAD, across_layers, localised
+    from engine.toys.boolean.measures import by_layer, dictionaries, robustness, truth_table
     from engine.toys.training import generator
-    from engine.toys.universal_and_circuits import SPREAD, across_layers, localised
-    from engine.toys.universal_and_measures import by_layer, dictionaries, robustness, truth_table
 
     plan, world, about = _SIZES[p.size], bench.world, _about(bench.world)
     constructed = bench.constructed(p._neurons, p.sparse_density)

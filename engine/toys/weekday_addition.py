@@ -12,13 +12,14 @@ from pydantic import Field, model_validator
 from engine.figures.kinds import Lines, Table
 from engine.runs.declaration import Metric, experiment
 from engine.runs.parameters import LearningRate, Parameters, Seed, Steps, Threads
-from engine.toys import fourier, weekday_figures
+from engine.toys import fourier
 from engine.toys.costs import Cost, cost, timed
 from engine.toys.sizes import FRAMES, Size
+from engine.toys.weekdays import figures as weekday_figures
 
 if TYPE_CHECKING:
     from engine.runs.run import Run
-    from engine.toys.weekday_network import WeekdayTrainer
+    from engine.toys.weekdays.network import WeekdayTrainer
 
 Array: TypeAlias = npt.NDArray[Any]
 CHECK = 25  # steps between checks of the accuracy
@@ -121,9 +122,9 @@ def weekday_addition(p: WeekdayAddition, run: Run) -> None:
 
     The network of the sentences joins the session as `toy:RUN`, its sentences as the text `toy:RUN`.
     """
-    from engine.toys.modular_training import schedule
+    from engine.toys.modular.training import schedule
     from engine.toys.training import log_steps, train
-    from engine.toys.weekday_network import WeekdayTrainer
+    from engine.toys.weekdays.network import WeekdayTrainer
 
     steps = p.training_steps
     frames = log_steps(steps, FRAMES[p.size])
@@ -168,8 +169,8 @@ def _spectrum(trainer: WeekdayTrainer, row: int, seed: int, run: Run) -> None:
 
 def _finish(trainer: WeekdayTrainer, frames: list[int], p: WeekdayAddition, run: Run) -> None:
     from engine.text.toys import ToyData
-    from engine.toys import weekday_network
     from engine.toys.keeping import keep_toy
+    from engine.toys.weekdays import network as weekday_network
 
     names = weekday_network.DAYS
     kept = trainer.snapshots["sentences"].double().numpy()
@@ -269,7 +270,7 @@ def _days(trainer: WeekdayTrainer, seed: int) -> dict[str, Array]:
 
 
 def _templates(trainer: WeekdayTrainer) -> Lines:
-    from engine.toys.weekday_network import TEMPLATES
+    from engine.toys.weekdays.network import TEMPLATES
 
     rows = dict(zip(TEMPLATES, trainer.by_template.numpy().T, strict=True))
     rows["symbols (control)"] = trainer.curve("symbols", "test_accuracy")
@@ -278,7 +279,7 @@ def _templates(trainer: WeekdayTrainer) -> Lines:
 
 @cost("weekday-addition")
 def _cost(p: WeekdayAddition) -> Cost:
-    from engine.toys.weekday_network import WeekdayTrainer
+    from engine.toys.weekdays.network import WeekdayTrainer
 
     trainer = WeekdayTrainer(p.widths, p.train_share, p.lr, p.weight_decay, p.seed, [0])
     memory = 300_000_000 + 490 * 4 * (10 * p.widths[0] + 6 * p.widths[2]) * 8

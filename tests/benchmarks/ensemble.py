@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from engine.toys.ensembles import Ensemble, Streams, xavier
-from engine.toys.superposition_data import Features
+from engine.toys.tms.data import Features
 from engine.toys.training import generator
 
 MODELS, FEATURES, HIDDEN, BATCH = 64, 20, 5, 256

@@ -18,11 +18,11 @@ from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.session import find_thing
 from engine.text import toys
-from engine.toys import backdoor_data as data
 from engine.toys.backdoor import Backdoor, plan_of
-from engine.toys.backdoor_data import Kind
-from engine.toys.backdoor_show import FEATURES, toy_data
-from engine.toys.backdoor_twins import CLIP, Plan, TwinTrainer, logits, to_bridge
+from engine.toys.backdoors import data
+from engine.toys.backdoors.data import Kind
+from engine.toys.backdoors.show import FEATURES, toy_data
+from engine.toys.backdoors.twins import CLIP, Plan, TwinTrainer, logits, to_bridge
 from engine.toys.training import generator
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 

@@ -14,12 +14,10 @@ from engine.errors import ParameterError
 from engine.figures import Lines, Scatter, Table
 from engine.runs.declaration import find
 from engine.runs.parameters import check
-from engine.toys import backdoor_data as data
-from engine.toys import backdoor_methods as methods
-from engine.toys import backdoor_twins as twins
 from engine.toys.backdoor_detection import BackdoorDetection, setting_of
-from engine.toys.backdoor_scoring import auroc, effects, suspicion, verdict
-from engine.toys.backdoor_search import LATENTS, Search, material
+from engine.toys.backdoors import data, methods, twins
+from engine.toys.backdoors.scoring import auroc, effects, suspicion, verdict
+from engine.toys.backdoors.search import LATENTS, Search, material
 from tests.engine.toys.running import quick, start, stopped_and_resumed
 from tests.engine.toys.test_backdoor import TINY, plan
 

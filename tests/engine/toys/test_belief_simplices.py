@@ -14,7 +14,7 @@ from engine.figures import Images, Scatter, Table
 from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.text import toys as toy_texts
-from engine.toys import simplices
+from engine.toys.beliefs import simplices
 from engine.toys.small_dictionaries import Job, prepare
 from engine.toys.training import generator
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed

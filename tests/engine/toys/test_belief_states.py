@@ -18,10 +18,10 @@ from engine.figures import Images, Lines, Scatter, Table
 from engine.models.native import load_native
 from engine.runs.declaration import find
 from engine.runs.parameters import check
-from engine.toys.belief_figures import corners, plane
-from engine.toys.belief_network import BeliefTrainer, Outputs, Plan
-from engine.toys.belief_survey import Survey
-from engine.toys.hidden_markov import mess3, rrxor
+from engine.toys.beliefs.figures import corners, plane
+from engine.toys.beliefs.hidden_markov import mess3, rrxor
+from engine.toys.beliefs.network import BeliefTrainer, Outputs, Plan
+from engine.toys.beliefs.survey import Survey
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 
 PLAN = Plan(

@@ -17,9 +17,9 @@ from engine.figures import Heatmap, Images, Lines, Table
 from engine.models.network import load_network
 from engine.runs.declaration import find
 from engine.runs.parameters import check
-from engine.toys import bilinear_layer as closed
-from engine.toys import bilinear_worlds as worlds
-from engine.toys.bilinear_training import BilinearTrainer, Plan
+from engine.toys.quadratic import layer as closed
+from engine.toys.quadratic import worlds
+from engine.toys.quadratic.training import BilinearTrainer, Plan
 from tests.engine.toys.running import quick, stopped_and_resumed
 
 NAME = "bilinear-layers"

@@ -16,7 +16,7 @@ from engine.models.native import demo_folder, load_demo, load_native, weights
 from engine.session import Session
 from engine.text import stories
 from engine.toys import demo
-from engine.toys.story_training import story_losses
+from engine.toys.stories.training import story_losses
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from engine.models import memory
 from engine.models.errors import ModelError
 from engine.runs.run import Checkpoint
 from engine.toys.ensembles import Ensemble, EnsembleTrainer, Streams, require_ensemble, xavier
-from engine.toys.superposition_data import Features
+from engine.toys.tms.data import Features
 from engine.toys.training import generator
 
 MODELS, M, F, B = 6, 3, 7, 64

@@ -15,9 +15,9 @@ from engine.figures import Graph, Heatmap, Lines, Table
 from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.text import toys as toy_texts
-from engine.toys import splitting
 from engine.toys.small_dictionaries import Bench, Job, split_edges
-from engine.toys.splitting import World
+from engine.toys.splitting import families as splitting
+from engine.toys.splitting.families import World
 from engine.toys.training import generator
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 

@@ -13,9 +13,9 @@ from engine.figures import Heatmap, Lines, Table
 from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.text import toys as toy_texts
-from engine.toys import splitting_learned
-from engine.toys import splitting_network as network
 from engine.toys.small_dictionaries import Job, Small, prepare
+from engine.toys.splitting import learned as splitting_learned
+from engine.toys.splitting import network
 from engine.toys.training import generator
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 

@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
+from engine.toys.beliefs.hidden_markov import Process, mess3, process, rrxor
 from engine.toys.errors import ToyError
-from engine.toys.hidden_markov import Process, mess3, process, rrxor
 
 
 def joint(found: Process, tokens: tuple[int, ...]) -> np.ndarray:
@@ -117,11 +117,11 @@ def test_the_same_generator_gives_the_same_sequences() -> None:
 def test_matrices_that_are_no_laws_and_too_long_contexts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ToyError, match="probability 1"):
         Process(np.ones((2, 2, 2)), ("0", "1"), ("A", "B"))
-    monkeypatch.setattr("engine.toys.hidden_markov.MOST", 5_000)
+    monkeypatch.setattr("engine.toys.beliefs.hidden_markov.MOST", 5_000)
     with pytest.raises(ToyError, match=r"After 8 tokens .* shorter context"):
         mess3(0.051, 0.83).reachable(16)
 
 
 def test_the_processes_need_no_torch() -> None:
-    code = "import sys, engine.toys.hidden_markov; sys.exit('torch' in sys.modules)"
+    code = "import sys, engine.toys.beliefs.hidden_markov; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

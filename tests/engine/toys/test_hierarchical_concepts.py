@@ -18,9 +18,9 @@ from engine.runs.parameters import check
 from engine.text.toys import find as find_data
 from engine.toys.costs import _costs
 from engine.toys.ensembles import Streams
-from engine.toys.hierarchy_data import Concepts
-from engine.toys.hierarchy_survey import CONDITIONS, TESTS, Surveyor
-from engine.toys.hierarchy_trees import (
+from engine.toys.hierarchies.data import Concepts
+from engine.toys.hierarchies.survey import CONDITIONS, TESTS, Surveyor
+from engine.toys.hierarchies.trees import (
     ROOT,
     Kind,
     hierarchy,

@@ -15,8 +15,9 @@ from engine.figures import Heatmap, Table
 from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.text import toys as toy_texts
-from engine.toys import max_latents, max_proofs
-from engine.toys import max_transformer as model
+from engine.toys.maximum import latents as max_latents
+from engine.toys.maximum import proofs as max_proofs
+from engine.toys.maximum import transformer as model
 from engine.toys.training import generator
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 

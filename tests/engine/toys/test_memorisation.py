@@ -18,7 +18,7 @@ from engine.figures import Heatmap, Images, Lines, Table
 from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.text.toys import find as toy_data
-from engine.toys.memorisation_ensemble import (
+from engine.toys.facts.ensemble import (
     Group,
     MemoryTrainer,
     Models,
@@ -32,8 +32,8 @@ from engine.toys.memorisation_ensemble import (
     svd_logits,
     svd_rank,
 )
-from engine.toys.memorisation_ensemble import Table as Facts
-from engine.toys.memorisation_figures import components_frame, marks, partial_sums
+from engine.toys.facts.ensemble import Table as Facts
+from engine.toys.facts.figures import components_frame, marks, partial_sums
 from engine.toys.training import generator
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 

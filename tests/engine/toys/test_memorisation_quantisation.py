@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from engine.figures import Lines, Table
-from engine.toys.memorisation_ensemble import Table as Facts
-from engine.toys.memorisation_ensemble import gradients, initial
-from engine.toys.memorisation_quantiser import QuantisingTrainer, best_clip, mixed, quantise, rounded
+from engine.toys.facts.ensemble import Table as Facts
+from engine.toys.facts.ensemble import gradients, initial
+from engine.toys.facts.quantiser import QuantisingTrainer, best_clip, mixed, quantise, rounded
 from engine.toys.training import generator
 from tests.engine.toys.running import quick, stopped_and_resumed
 
@@ -109,7 +109,7 @@ def test_the_second_stage_takes_the_gradient_at_rounded_weights_and_moves_the_ot
 
 
 def test_training_in_few_bits_beats_rounding_after_training() -> None:
-    from engine.toys.memorisation_ensemble import entropies
+    from engine.toys.facts.ensemble import entropies
 
     found = trainer(200)
     for _ in range(400):

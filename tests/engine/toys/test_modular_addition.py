@@ -19,8 +19,8 @@ from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.text.toys import find as find_data
 from engine.toys.costs import _costs
-from engine.toys.modular_network import Shape, contexts, initial, native, over_embeddings, over_pairs, sums, unpack
-from engine.toys.modular_training import ModularTrainer, Plan, Setting, schedule, split
+from engine.toys.modular.network import Shape, contexts, initial, native, over_embeddings, over_pairs, sums, unpack
+from engine.toys.modular.training import ModularTrainer, Plan, Setting, schedule, split
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 
 SMALL = Shape(11, 12, 3, 20)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from engine.toys import fourier, modular_analysis
-from engine.toys.modular_network import Shape, initial, over_pairs, sums, unpack
-from engine.toys.modular_repair import ablations, clusters
-from engine.toys.modular_robustness import _length, attack, margins, robustness
-from engine.toys.modular_training import Setting, split
+from engine.toys import fourier
+from engine.toys.modular import analysis as modular_analysis
+from engine.toys.modular.network import Shape, initial, over_pairs, sums, unpack
+from engine.toys.modular.repair import ablations, clusters
+from engine.toys.modular.robustness import _length, attack, margins, robustness
+from engine.toys.modular.training import Setting, split
 
 P, KEYS = 53, [3, 7]
 A, B = np.divmod(np.arange(P * P), P)

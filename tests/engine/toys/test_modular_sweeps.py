@@ -17,9 +17,9 @@ from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.text.toys import find as find_data
 from engine.toys.costs import _costs
-from engine.toys.modular_network import Shape
-from engine.toys.modular_sweep import Sweep, numbers
-from engine.toys.modular_training import ModularTrainer, Plan, Setting
+from engine.toys.modular.network import Shape
+from engine.toys.modular.sweep import Sweep, numbers
+from engine.toys.modular.training import ModularTrainer, Plan, Setting
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 
 TINY: dict[str, Any] = {"size": "quick", "p": 11, "d_model": 8, "heads": 2, "d_mlp": 16, "steps": 50}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.text import stories
-from engine.toys import ngrams
+from engine.toys.stories import ngrams
 
 START, WORDS = 0, 6
 TEXTS = [[2, 3, 1], [2, 4, 2, 1], [5, 3, 3, 1]]

@@ -18,7 +18,7 @@ from engine.figures import Bars, Histogram, Lines, Scatter, Table
 from engine.models.native import load_native, native_attributes
 from engine.runs.declaration import find
 from engine.runs.parameters import check
-from engine.toys.out_of_context_data import (
+from engine.toys.definitions.data import (
     AGREEING,
     COLOURS,
     COLUMNS,
@@ -35,8 +35,8 @@ from engine.toys.out_of_context_data import (
     names,
     rows,
 )
-from engine.toys.out_of_context_ensemble import FIRST, SECOND, MetaTrainer, Plan, forward
-from engine.toys.out_of_context_figures import spread
+from engine.toys.definitions.ensemble import FIRST, SECOND, MetaTrainer, Plan, forward
+from engine.toys.definitions.figures import spread
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 
 PLAN = Plan(

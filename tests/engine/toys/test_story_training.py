@@ -17,7 +17,7 @@ from engine.runs.run import Checkpoint
 from engine.text import stories
 from engine.text.corpora import Corpus, open_corpus
 from engine.text.tokens import contexts
-from engine.toys.story_training import (
+from engine.toys.stories.training import (
     VOCABULARY,
     Plan,
     StoryTrainer,

@@ -21,12 +21,12 @@ from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.text import stories
 from engine.text.stories import SLOTS, WORD_IDS
-from engine.toys import story_rules as rules
-from engine.toys.ngrams import NGrams, losses, probabilities
-from engine.toys.story_rules_causes import CLAIMS, Ablations, written
-from engine.toys.story_rules_circuits import Circuits, mixed
-from engine.toys.story_rules_scores import Bootstrap, drawn, floor_nats, score, scored, scored_model
-from engine.toys.story_training import VOCABULARY, story_losses, story_predictions
+from engine.toys.stories import rules
+from engine.toys.stories.ngrams import NGrams, losses, probabilities
+from engine.toys.stories.rules_causes import CLAIMS, Ablations, written
+from engine.toys.stories.rules_circuits import Circuits, mixed
+from engine.toys.stories.rules_scores import Bootstrap, drawn, floor_nats, score, scored, scored_model
+from engine.toys.stories.training import VOCABULARY, story_losses, story_predictions
 from tests.engine.toys.running import quick, start
 
 NAME = "story-understanding"

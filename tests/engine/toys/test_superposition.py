@@ -21,8 +21,8 @@ from engine.text.corpora import open_corpus
 from engine.text.toys import find as find_data
 from engine.toys.costs import _costs
 from engine.toys.ensembles import Ensemble, EnsembleTrainer, Streams, xavier
-from engine.toys.superposition_data import Features
-from engine.toys.superposition_measures import described, gaps, measure, shapes
+from engine.toys.tms.data import Features
+from engine.toys.tms.measures import described, gaps, measure, shapes
 from engine.toys.training import generator
 from tests.engine.toys.running import opened, quick, stopped_and_resumed
 

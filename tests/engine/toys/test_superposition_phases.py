@@ -13,9 +13,9 @@ import pytest
 from engine.figures import Heatmap, Images, Table
 from engine.runs.declaration import find
 from engine.runs.parameters import check
-from engine.toys import superposition_theory as theory
 from engine.toys.costs import _costs
 from engine.toys.superposition_phases import kinds, signed
+from engine.toys.tms import theory
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 
 NAME = "superposition-phases"

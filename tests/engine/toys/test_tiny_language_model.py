@@ -19,7 +19,7 @@ from engine.runs.execute import execute
 from engine.runs.parameters import check
 from engine.runs.recording import Recording
 from engine.text import stories
-from engine.toys.story_training import story_losses
+from engine.toys.stories.training import story_losses
 
 TINY = {"size": "quick", "steps": 45, "stories": 200, "layers": 1, "d_model": 16, "heads": 2, "batch": 4, "seed": 7}
 

@@ -18,8 +18,7 @@ from engine.figures import Images, Lines, Table
 from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.text.toys import find as toy_data
-from engine.toys.training import generator
-from engine.toys.universal_and_circuits import (
+from engine.toys.boolean.circuits import (
     AndTrainer,
     Circuit,
     World,
@@ -37,7 +36,8 @@ from engine.toys.universal_and_circuits import (
     sign_theory,
     sparse,
 )
-from engine.toys.universal_and_measures import Bench, _noise_like, dictionaries, robustness, truth_table
+from engine.toys.boolean.measures import Bench, _noise_like, dictionaries, robustness, truth_table
+from engine.toys.training import generator
 from tests.engine.toys.running import opened, quick, stopped_and_resumed
 
 WORLD = World(32, 3)

@@ -18,7 +18,7 @@ from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.text.toys import find as find_data
 from engine.toys.costs import _costs
-from engine.toys.weekday_network import (
+from engine.toys.weekdays.network import (
     DAYS,
     KINDS,
     TEMPLATES,

@@ -1,0 +1,1 @@
+"""Backdoors: data, twins, methods of detection, figures."""

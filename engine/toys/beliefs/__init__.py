@@ -1,0 +1,1 @@
+"""Belief states: hidden Markov processes, networks, simplices, figures."""

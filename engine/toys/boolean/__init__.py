@@ -1,0 +1,1 @@
+"""Universal AND: circuits, measures, figures."""

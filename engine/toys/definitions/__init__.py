@@ -1,0 +1,1 @@
+"""Out-of-context learning: data, ensembles, figures."""

@@ -1,0 +1,1 @@
+"""Memorised facts: ensembles, quantisation, figures."""

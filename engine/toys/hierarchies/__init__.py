@@ -1,0 +1,1 @@
+"""Hierarchical concepts: trees, their data, tests and figures."""

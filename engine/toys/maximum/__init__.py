@@ -1,0 +1,1 @@
+"""Max of K: the transformer, its measures, proofs and figures."""

@@ -1,0 +1,1 @@
+"""Modular addition: the network, its training, analysis and figures."""

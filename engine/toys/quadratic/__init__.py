@@ -1,0 +1,1 @@
+"""Bilinear layers: worlds, closed forms, training, figures."""

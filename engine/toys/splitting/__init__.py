@@ -1,0 +1,1 @@
+"""Feature splitting: planted families, the learned network, figures."""

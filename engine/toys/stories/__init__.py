@@ -1,0 +1,1 @@
+"""Story models: training, rules, scores, causes."""

@@ -1,0 +1,1 @@
+"""Toy models of superposition: the autoencoders, their data, measures and theory."""

@@ -1,0 +1,1 @@
+"""Weekdays in words: the network and its figures."""
