@@ -305,7 +305,7 @@ class Workbench(QObject):
 
     def figure_names(self, run: str) -> list[str]:
         live = self._live.get(run)
-        return sorted({*(live.figures if live else ()), *self.session.figure_names(run)})
+        return list(dict.fromkeys([*self.session.figure_names(run), *(live.figures if live else ())]))
 
     def figure(self, run: str, name: str) -> Figure:
         live = self._live.get(run)

@@ -45,7 +45,7 @@ class Reference:
             return "SmolLM2-135M-Instruct"
         if self.kind == "demo":
             return "Demo model"
-        return Path(self.value).name if self.kind in ("gguf", "folder") else self.value
+        return (Path(self.value).name or self.value) if self.kind in ("gguf", "folder") else self.value
 
     @property
     def id(self) -> str:

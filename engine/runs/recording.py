@@ -25,7 +25,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -54,7 +54,10 @@ class RecordingError(SuperscopeError):
 
 @dataclass
 class RunRecord:
-    """What is known about a run besides its arrays. Times are seconds since 1970 (UTC)."""
+    """What is known about a run besides its arrays. Times are seconds since 1970 (UTC).
+
+    ``shown`` names its figures in the order in which they were first shown.
+    """
 
     id: str
     experiment: str
@@ -72,6 +75,7 @@ class RunRecord:
     error: str = ""
     traceback: str = ""
     checkpoint: str = ""
+    shown: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     note: str = ""
 
@@ -164,6 +168,12 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, rows: Mapping[str, in
     files.write_bytes(folder / "values.json", _dump({"values": checkpoint.values, "rows": dict(rows)}))
 
 
+def in_order(names: Iterable[str], shown: Sequence[str]) -> list[str]:
+    """``names`` in the order of ``shown``, then those that are not in it."""
+    place = {name: number for number, name in enumerate(shown) if isinstance(name, str)}
+    return sorted(names, key=lambda name: (place.get(name, len(place)), name))
+
+
 class RecordingWriter:
     """Writes one run's recording. Implements `engine.runs.run.Sink`.
 
@@ -227,6 +237,9 @@ class RecordingWriter:
         np.savez(buffer, __figure__=header, **arrays)  # type: ignore[arg-type]
         path = self.folder / "figures" / f"{_flat_name(name, 'a figure')}.npz"
         files.write_bytes(path, buffer.getvalue(), durable=False)
+        if name not in self.record.shown:
+            self.record.shown.append(name)
+            self.write_record()
 
     def kept(self, name: str, array: Array, attributes: Mapping[str, Any]) -> None:
         path = self.folder / "kept" / f"{_flat_name(name, 'an array')}.npy"
@@ -306,7 +319,9 @@ class Recording:
         return np.frombuffer(content[: len(content) // ROW * ROW], dtype="<f8").reshape(-1, 3)
 
     def figure_names(self) -> list[str]:
-        return _named(self.folder / "figures", ".npz")
+        """In the order in which they were first shown."""
+        names = _named(self.folder / "figures", ".npz")
+        return in_order(names, self.record().shown) if names else []
 
     def figure(self, name: str) -> Figure:
         path = self.folder / "figures" / f"{_flat_name(name, 'a figure')}.npz"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from engine.errors import SuperscopeError
 from engine.figures.kinds import Figure
 from engine.runs.movies import Movie
-from engine.runs.recording import ENDED, Recording, RunRecord
+from engine.runs.recording import ENDED, Recording, RunRecord, in_order
 from engine.session import layout
 from engine.session.edits import Edits
 from engine.session.errors import NotInSession, SessionError
@@ -156,8 +156,11 @@ class Contents:
             return recording.metric(name)
 
     def figure_names(self, id: str) -> list[str]:
+        """In the order in which the run first showed them."""
         recording = self._recording(id)
-        return recording.figure_names() if recording else self._file(id).names(f"runs/{id}/figures")
+        if recording is not None:
+            return recording.figure_names()
+        return in_order(self._file(id).names(f"runs/{id}/figures"), self._record(id).shown)
 
     def figure(self, id: str, name: str) -> Figure:
         """A figure as the run last showed it."""

@@ -152,7 +152,6 @@ def bilinear_layers(p: BilinearLayers, run: Run) -> None:
     *outputs*, differ from seed to seed. Signs of eigenvectors mean nothing. Gated layers such as SwiGLU are not bilinear,
     and a normalisation before the layer breaks exactness.
     """
-    import torch
 
     from engine.toys.keeping import keep_toy
     from engine.toys.quadratic import figures
@@ -161,7 +160,6 @@ def bilinear_layers(p: BilinearLayers, run: Run) -> None:
     from engine.toys.quadratic.training import BilinearTrainer
     from engine.toys.training import log_steps, train
 
-    torch.set_num_threads(p.threads or torch.get_num_threads())
     run.stage("Drawing samples")
     count, plan = _plan(p)
     _require(count, plan)

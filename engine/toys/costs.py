@@ -75,14 +75,12 @@ class ToyEstimate(Parameters):
 def toy_estimate(p: ToyEstimate, run: Run) -> None:
     """Says how long a toy will train and how much memory it needs, by timing a few of its own steps."""
     from engine.models import memory
-    from engine.runs.environment import using_threads
 
     declared = find(p.experiment)
     if p.experiment not in _costs:
         raise ToyError(f"{p.experiment} does not say what it costs; name a toy, as superscope list shows them.")
-    wanted = check(declared.parameters, p.parameters)
-    with using_threads(int(getattr(wanted, "threads", 1))):
-        found = _costs[p.experiment](wanted)
+    # With the process' own number of threads: changing it would change the last digits of a job beside this look.
+    found = _costs[p.experiment](check(declared.parameters, p.parameters))
     free = memory.available()
     fits = found.memory <= free
     parts = [f"About {in_words(found.seconds)} on this machine"]

@@ -289,7 +289,6 @@ class _View:
 @cost("hierarchical-concepts")
 def _cost(p: HierarchicalConcepts) -> Cost:
     from engine.models.memory import available
-    from engine.runs.environment import using_threads
     from engine.toys.ensembles import ensemble_bytes
 
     plan = _Plan(p)
@@ -298,5 +297,4 @@ def _cost(p: HierarchicalConcepts) -> Cost:
     if wanted > available():
         return Cost(0.0, wanted)
     note = f"It trains {count:,} models at once, half of them on independent features."
-    with using_threads(p.threads):
-        return Cost(timed(_trainer(plan).train_step, plan.steps), wanted, note)
+    return Cost(timed(_trainer(plan).train_step, plan.steps), wanted, note)

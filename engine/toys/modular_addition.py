@@ -156,6 +156,9 @@ def modular_addition(p: ModularAddition, run: Run) -> None:
     zero, and whether others stand in (they do not: the neurons rely on every head). Drag the timeline: every
     checkpoint can be seen.
 
+    **Controls.** Every table has the untrained network and the one that has memorised beside the last checkpoint, spectra
+    have shuffled numbers, and robustness has random moves of the same length.
+
     **Clock or pizza.** A clock adds angles: distance irrelevance near 1 and low gradient symmetricity. A pizza averages
     the two embeddings: symmetricity 1 and stripes along a − b in *Sum and difference*. Learned attention gives clocks or
     mixtures (seed 0: symmetricity .32, distance irrelevance .88, a clock explains 96 % of the logits);

@@ -119,7 +119,8 @@ def story_understanding(p: StoryUnderstanding, run: Run) -> None:
     not cut, because the rules know that copies are certain and the model is never quite sure. Without the rule `slip`,
     .2 % of the 1-gram, the loss is .002 better and faithfulness much worse: KL .071 in place of .012, coverage 55 % in
     place of 95 %. Induction (L1H2), sentiment (L0H0), place-animal and place-copy (L0H2), colour-copy (L0H3) and
-    name-copy are causal; gender is not: it survives the ablation of any one head.
+    name-copy are causal; gender is not: it survives the ablation of any one head. The rules were chosen by looking at the
+    stories of seed 0; on those of seeds 1, 2 and 3 they score 1.008, 1.009 and 1.008.
 
     **Traps.** Add the rule `skip` to all others and the loss gets worse: it trusts tables that ignore where in the story
     one is. Held-out stories are never among those counted; the model has not seen them either if it was trained with the
@@ -131,12 +132,10 @@ def story_understanding(p: StoryUnderstanding, run: Run) -> None:
     “farm … a → cow”, “wept … home → crying” stand there in the weights. Such a model reaches .290, and all eight rules
     that make a claim are causal in it.
     """
-    import torch
 
     from engine.toys.stories import rules_figures as figures
     from engine.toys.stories.rules_causes import Ablations
 
-    torch.set_num_threads(p.threads or torch.get_num_threads())
     began = time.process_time()
     bridge = _story_model(p, run)
     run.stage("Drawing stories")

@@ -350,7 +350,6 @@ class _View:
 @cost("superposition")
 def _cost(p: Superposition) -> Cost:
     from engine.models.memory import available
-    from engine.runs.environment import using_threads
     from engine.toys.ensembles import ensemble_bytes
 
     plan = _plan(p)
@@ -359,5 +358,4 @@ def _cost(p: Superposition) -> Cost:
     if wanted > available():
         return Cost(0.0, wanted)
     note = f"It trains {count:,} models at once, {plan.densities} of them linear controls."
-    with using_threads(p.threads):
-        return Cost(timed(_trainer(p, plan).train_step, plan.steps), wanted, note)
+    return Cost(timed(_trainer(p, plan).train_step, plan.steps), wanted, note)

@@ -327,7 +327,6 @@ def _words(weights: Array) -> str:
 @cost("superposition-phases")
 def _cost(p: SuperpositionPhases) -> Cost:
     from engine.models.memory import available
-    from engine.runs.environment import using_threads
     from engine.toys.ensembles import ensemble_bytes
 
     plan = _Plan(p)
@@ -335,5 +334,4 @@ def _cost(p: SuperpositionPhases) -> Cost:
     if wanted > available():
         return Cost(0.0, wanted)
     note = f"It trains {plan.models:,} models at once, {plan.cells**2:,} of them linear controls."
-    with using_threads(p.threads):
-        return Cost(timed(_trainer(plan).train_step, plan.steps), wanted, note)
+    return Cost(timed(_trainer(plan).train_step, plan.steps), wanted, note)

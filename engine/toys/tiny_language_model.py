@@ -132,7 +132,7 @@ def tiny_language_model(p: TinyLanguageModel, run: Run) -> None:
     them. The entropy of those draws over the story's length is a **floor** of .2794 nats a token that no model can
     go below; on the held-out stories of a run it differs in the fourth digit, and that value is drawn.
 
-    **How to read it.** *Loss* shows training and held-out loss against the floor and against counted
+    **How to read it.** *Loss* shows training and held-out loss against the floor and, as controls, against counted
     1-, 2- and 3-grams of the same training stories. A loss near the floor means that the model copies names and
     objects, agrees in gender and mood and knows which animal lives where. *Slots* splits the
     held-out loss by position in the grammar: where the floor is 0 the word is determined, and what is left is the

@@ -221,11 +221,9 @@ def _require(p: UniversalAnd, world: World) -> None:
 
 @cost("universal-and")
 def _cost(p: UniversalAnd) -> Cost:
-    import torch
 
     from engine.toys.boolean.circuits import World
 
-    torch.set_num_threads(max(p.threads, 1))
     plan = _SIZES[p.size]
     world = World(p.bits or plan.bits, p.active, p.inputs == "exact")
     steps = p.steps or plan.steps

@@ -289,3 +289,10 @@ def test_a_kill_at_any_moment_leaves_a_recording_that_agrees_with_itself(tmp_pat
     assert checkpoint.values["n"] >= last
     assert [int(line["text"]) for line in recording.log()] == list(range(len(recording.log())))
     assert recording.record().facts["n"] >= last
+
+
+def test_figures_are_named_in_the_order_in_which_they_were_first_shown(tmp_path: Path) -> None:
+    writer = RecordingWriter(tmp_path, RunRecord("a-1", "a", {}))
+    for name in ("second in the alphabet", "first in it", "second in the alphabet", "another"):
+        writer.figure(name, figure(name))
+    assert Recording(tmp_path).figure_names() == ["second in the alphabet", "first in it", "another"]

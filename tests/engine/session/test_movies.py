@@ -72,3 +72,12 @@ def test_a_movie_without_a_step_for_each_frame_is_refused(saved_film: tuple[Path
         group["steps"] = np.zeros(2)
     with Session.open(path) as session, pytest.raises(SessionError, match="frames without steps"):
         session.movie(id, "map")
+
+
+def test_a_saved_run_keeps_the_order_in_which_it_showed_its_figures(tmp_path: Path) -> None:
+    path = tmp_path / "order.superscope"
+    with Session.create("Order") as session:
+        id = record(session, figures={"z": frame(1), "a": frame(2), "m": frame(3)}).id
+        session.save(path).wait()
+    with Session.open(path) as session:
+        assert session.figure_names(id) == ["z", "a", "m"]
