@@ -25,7 +25,20 @@ Array: TypeAlias = npt.NDArray[Any]
 
 LARGE = 64 * 1024  # bytes of text beyond which an attribute becomes a dataset
 JSON_NAMES = frozenset(
-    {"facts", "source", "config", "parameters", "environment", "spec", "tags", "counters", "values", "rows", "log", "shown"}
+    {
+        "facts",
+        "source",
+        "config",
+        "parameters",
+        "environment",
+        "spec",
+        "tags",
+        "counters",
+        "values",
+        "rows",
+        "log",
+        "shown",
+    }
 )
 LISTED = "json_attributes"  # names of further attributes that hold JSON
 ENCODING = "text_encoding"
