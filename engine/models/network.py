@@ -196,7 +196,7 @@ class NetworkBridge(HookedRootModule):
             n_key_value_heads=None,
             d_model=network.inputs.shape[1],
             d_mlp=None,
-            n_ctx=min(CONTEXT, max(network.samples, 2)),
+            n_ctx=CONTEXT,
             d_vocab=network.samples,
             act_fn="relu" if any(stage.activation == "relu" for stage in network.stages) else "none",
             gated_mlp=False,

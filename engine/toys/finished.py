@@ -11,8 +11,9 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from engine import places
+from engine import files, places
 from engine.api import RunResult, run
 from engine.errors import SuperscopeError
 from engine.runs.declaration import Experiment, experiments
@@ -21,6 +22,7 @@ from engine.session import Session
 AREA = "Toy models"
 FILE = "toys.superscope"
 LIMIT = 12_000_000  # bytes that may ship
+SMALL, CHUNK = 2_048, 65_536  # bytes of an array from which it is compressed, and of what is compressed at once
 CPU_LIMIT = 600.0  # seconds of processor time for all toys together
 
 NOTES = """\
@@ -69,6 +71,32 @@ def build(session: Session, wanted: list[Experiment]) -> list[tuple[RunResult, f
     return made
 
 
+def compress(source: Path, place: Path) -> None:
+    """Write the session file ``source`` again as ``place`` with its larger arrays compressed by gzip, for shipping.
+
+    Sessions themselves are stored plain, because compressing costs more time than the disk is worth.
+    """
+    import h5py
+
+    def copy(old: Any, new: Any) -> None:
+        for name, value in old.attrs.items():
+            new.attrs[name] = value
+        for name, item in old.items():
+            if isinstance(item, h5py.Group):
+                copy(item, new.create_group(name))
+            elif item.dtype.kind in "biuf" and item.ndim and item.nbytes >= SMALL:
+                rows = max(1, CHUNK * len(item) // item.nbytes)
+                chunks = (min(rows, len(item)), *item.shape[1:])
+                made = new.create_dataset(name, data=item[()], chunks=chunks, compression="gzip", shuffle=True)
+                for key, value in item.attrs.items():
+                    made.attrs[key] = value
+            else:
+                old.copy(item, new, name)
+
+    with files.replacing(place) as temporary, h5py.File(source, "r") as old, h5py.File(temporary, "w") as new:
+        copy(old, new)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Write the session; 0, or 1 with a sentence on stderr."""
     parser = argparse.ArgumentParser(
@@ -86,9 +114,11 @@ def main(arguments: list[str] | None = None) -> int:
                 made = build(session, wanted)
                 cpu = sum(spent for _, spent in made)
                 session.set_notes(NOTES.format(count=len(made), cpu=cpu))
-                session.save(place).wait()
+                saved = Path(folder) / "saved.superscope"
+                session.save(saved).wait()
             finally:
                 session.close(discard=True)
+            compress(saved, place)
             size = place.stat().st_size
         print(f"{len(made)} toys: {cpu:.0f} s of processor time, {size:,} bytes")
         if size > LIMIT or cpu > CPU_LIMIT:

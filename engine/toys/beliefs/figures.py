@@ -47,7 +47,7 @@ def geometry(survey: Survey, score: Score, shown: Array) -> Scatter:
         "Right: the same beliefs as an affine probe reads them off the last block's residual stream, each by a probe that was "
         f"not fitted on that history. Colour: the true probability of state {first}, on both sides.",
         x_axis=Axis("Truth (left), probe (right)"),
-        y_axis=Axis(""),
+        y_axis=Axis("Height in the plane of beliefs"),
         value_axis=Axis(f"True probability of state {first}"),
         points=np.concatenate([truth - aside, read + aside]).astype(np.float32),
         value=np.tile(survey.belief[shown, 0], 2).astype(np.float32),
@@ -75,8 +75,8 @@ def pictures(survey: Survey, parts: Sequence[tuple[str, Array]]) -> Images:
         title="Belief geometry by layer",
         note=f"Each pixel has the mean colour of the {len(survey.belief):,} histories' true beliefs that fall on it; one colour "
         "per state, mixed by its probability. Held-out affine probes; the last two pictures are controls.",
-        x_axis=Axis(""),
-        y_axis=Axis(""),
+        x_axis=Axis("Along the plane of beliefs"),
+        y_axis=Axis("Height"),
         captions=tuple(caption for caption, _ in parts),
         pixels=np.stack([picture(beliefs, survey.belief) for _, beliefs in parts]),
     )
