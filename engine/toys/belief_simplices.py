@@ -168,6 +168,13 @@ def belief_simplices(p: BeliefSimplices, run: Run) -> None:
         stage="Training dictionaries",
     )  # fmt: skip
     found = [(one, judge(one, simplices[one.job.data])) for one in bench.small]
+    dead = sum(not measured.alive for _, measured in found)
+    if dead:
+        run.say(
+            f"{dead} of {len(found)} dictionaries have no living latent, so there is nothing to read off them; choose a "
+            f"learning rate below {p.lr:g}.",
+            "warning",
+        )
     _show(found, simplices, where, p, run)
     run.keep("held_weights", simplex.held_weights.astype(np.float32), columns=list(simplex.corners))
     if not p.model:
@@ -191,7 +198,9 @@ def _show(
         run.show(name, figures.width_lines(name, label, groups))
     simplex = simplices["simplex"]
     labelled = [
-        (f"{o.job.width} wide, k = {o.job.k}", m) for o, m in found if o.job.data == "simplex" and o.job.k == least
+        (("" if o.job.data == "simplex" else f"{figures.CONTROL}, ") + f"{o.job.width} wide, k = {o.job.k}", m)
+        for o, m in found
+        if o.job.k == least
     ]
     run.show("corners", figures.corners_scatter(labelled, simplex))
     rows = [
@@ -254,8 +263,12 @@ def _directions(p: BeliefSimplices) -> Array:
 
 
 def _read(p: BeliefSimplices, run: Run) -> Simplex:
-    """Activations of a toy and the weights in its text; every second sequence is held out."""
+    """Activations of a toy and the weights in its text; every second sequence is held out.
+
+    Equal histories have equal activations, which would lie in both halves: each is taken once.
+    """
     from engine.models.capture import capture
+    from engine.models.network import NetworkBridge
     from engine.models.opening import open_model
     from engine.text import toys
     from engine.toys.beliefs.simplices import Simplex
@@ -277,9 +290,16 @@ def _read(p: BeliefSimplices, run: Run) -> Simplex:
     hook = p.hook or f"blocks.{model.facts.layers - 1}.hook_resid_post"
     counted = np.ones(data.tokens.shape, bool) if data.counted is None else data.counted
     values = data.features[:, :, [data.names.index(name) for name in names]].astype(np.float64)
+    if not (values >= 0).all():
+        raise ToyError(
+            f"The text {reference} has features below 0, which are no weights of a simplex; name others in corners."
+        )
+    if len(values) < 2:
+        raise ToyError(f"The text {reference} has one sequence, and half of them are held out; choose a longer one.")
     counted = counted & (
         np.abs(values).sum(axis=2) > 0
     )  # where no corner has any weight there is no place in the simplex
+    counted = counted & _first_seen(data.tokens, alone=isinstance(model.bridge, NetworkBridge))
     halves: list[list[tuple[Array, Array]]] = [[], []]
     for rows, activations in capture(model, data.tokens, [hook], batch=64, run=run):
         part = activations[hook].cpu().numpy()
@@ -293,6 +313,18 @@ def _read(p: BeliefSimplices, run: Run) -> Simplex:
         )
     totals = (part / part.sum(axis=1, keepdims=True) for part in (w, held_w))
     return Simplex(f"{p.model} at {hook}", x, next(totals), held_x, next(totals), tuple(names))
+
+
+def _first_seen(tokens: Array, *, alone: bool) -> Array:
+    """(sequences, length) bool: the first place of each history, the tokens up to there; ``alone``: of each token."""
+    seen: set[bytes] = set()
+    first = np.zeros(tokens.shape, bool)
+    for number, row in enumerate(np.ascontiguousarray(tokens)):
+        for at in range(len(row)):
+            history = row[at if alone else 0 : at + 1].tobytes()
+            first[number, at] = history not in seen
+            seen.add(history)
+    return first
 
 
 def _keep(simplex: Simplex, p: BeliefSimplices, run: Run) -> None:

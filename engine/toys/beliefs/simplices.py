@@ -132,7 +132,9 @@ def firing_maps(on: Array, weights: Array, bins: int = BINS) -> Array:
     place = np.minimum(((points - low) / np.maximum(high - low, 1e-12) * bins).astype(int), bins - 1)
     flat = place[:, 1] * bins + place[:, 0]
     samples = np.bincount(flat, minlength=bins * bins)
-    fired = np.stack([np.bincount(flat, weights=column, minlength=bins * bins) for column in on.T.astype(float)])
+    fired = np.zeros((on.shape[1], bins * bins))
+    for row, column in zip(fired, on.T.astype(float), strict=True):
+        row[:] = np.bincount(flat, weights=column, minlength=bins * bins)
     rate = np.where(samples >= FEW, fired / np.maximum(samples, 1), np.nan)
     return np.asarray(rate.reshape(-1, bins, bins))
 
@@ -152,6 +154,8 @@ class Found:
         p2_means, p2_decoder: their `regularity`.
         area: mean share of the occupied bins in which a living latent is active on half of the samples or more.
         local: variance of the weights where a latent is active over that of all samples, mean over living latents.
+
+    ``area`` and ``local`` are NaN where no latent is alive.
     """
 
     fvu: float
@@ -203,8 +207,10 @@ def judge(one: Small, simplex: Simplex) -> Found:
         r2_decoder=_coordinates_fit(x, w, rays),
         p2_means=regularity(corners),
         p2_decoder=regularity(rays),
-        area=float(np.mean([(m[occupied] >= 0.5).mean() for m in maps])) if len(maps) else 0.0,
-        local=float(np.mean([w[column].var(axis=0).sum() / total for column in on[:, living].T])),
+        area=float(np.mean([(m[occupied] >= 0.5).mean() for m in maps])) if len(maps) else float("nan"),
+        local=float(np.mean([w[column].var(axis=0).sum() / total for column in on[:, living].T]))
+        if living.any()
+        else float("nan"),
     )
 
 

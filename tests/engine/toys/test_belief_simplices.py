@@ -14,6 +14,7 @@ from engine.figures import Images, Scatter, Table
 from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.text import toys as toy_texts
+from engine.toys.belief_simplices import _first_seen
 from engine.toys.beliefs import simplices
 from engine.toys.small_dictionaries import Job, prepare
 from engine.toys.training import generator
@@ -71,6 +72,35 @@ def test_firing_maps_count_what_fires_in_each_bin() -> None:
     assert np.array_equal(maps[1][np.isfinite(maps[1])], np.ones(np.isfinite(maps[1]).sum()))
 
 
+def test_a_dictionary_without_a_living_latent_has_no_area_and_tells_nothing() -> None:
+    data = dirichlet()
+    one = prepare(Job("t", torch.from_numpy(data.x), 4, 2, bias=True), generator(0, 1), steps=1, lr=1e-3, batch=64)
+    one.weights.b_enc.fill_(-1e6)
+    found = simplices.judge(one, data)
+    assert found.alive == 0
+    assert found.auroc.tolist() == [0.5] * 3
+    assert np.isnan(found.area)
+    assert np.isnan(found.local)
+
+
+def test_each_history_is_taken_once_and_each_sample_of_a_network_too() -> None:
+    tokens = np.array([[0, 1, 0], [0, 1, 1], [0, 1, 0]])
+    assert _first_seen(tokens, alone=False).tolist() == [[True] * 3, [False, False, True], [False] * 3]
+    assert _first_seen(tokens, alone=True).tolist() == [[True, True, False], [False] * 3, [False] * 3]
+
+
+def test_dictionaries_of_a_real_belief_states_run_are_compared_with_their_control(tmp_path: Path) -> None:
+    quick("belief-states", tmp_path, steps=8)
+    table = quick("belief-simplices", tmp_path, model="toy:belief-states-1", widths=[4], steps=8).figure("dictionaries")
+    assert isinstance(table, Table)
+    assert set(table.columns[0]) == {"toy:belief-states-1 at blocks.1.hook_resid_post", "control: Gaussian"}
+
+
+def test_a_learning_rate_that_kills_latents_on_the_way_does_not_end_the_run(tmp_path: Path) -> None:
+    table = quick("belief-simplices", tmp_path, lr=10.0).figure("dictionaries")
+    assert isinstance(table, Table)
+
+
 def test_atoms_set_at_the_corners_are_found_to_be_the_corners() -> None:
     data = dirichlet(d=8)
     x = torch.from_numpy(data.x)
@@ -97,6 +127,10 @@ def test_a_quick_run_shows_simplex_and_control_and_leaves_a_toy(tmp_path: Path) 
     table = recording.figure("dictionaries")
     assert isinstance(table, Table)
     assert set(table.columns[0]) == {"beliefs of Mess3", "control: Gaussian"}
+    corners = recording.figure("corners")
+    assert isinstance(corners, Scatter)
+    assert corners.value is not None
+    assert set(corners.value.tolist()) == {0, 1, 2, 3}  # 3: the control
     assert isinstance(recording.figure("maps"), Images)
     assert isinstance(recording.movie("strongest").frame(0), Scatter)
     assert recording.metric("auroc")[-1, 1] > recording.metric("auroc_control")[-1, 1]
