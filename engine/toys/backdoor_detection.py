@@ -209,10 +209,15 @@ def setting_of(p: BackdoorDetection) -> Setting:
 
 
 def memory_of(p: BackdoorDetection) -> int:
-    """Bytes of the twins' training and of the residual streams of all models."""
+    """Bytes of the twins' training, of the residual streams of all models, of the dictionaries and their latents."""
+    from engine.toys.backdoors.data import LENGTH
+    from engine.toys.backdoors.search import COUNTED
+
     plan, setting = plan_of(p), setting_of(p)
     streams = 2 * plan.seeds * (setting.sequences + 4 * setting.judged) * 12 * plan.d_model * 4
-    return needed_memory(plan) + 2 * streams + 200_000_000
+    trained = 2 * plan.seeds * len(setting.fractions) * (8 * plan.d_model + 3 * setting.batch) * setting.width * 4
+    latents = max(min(COUNTED, LENGTH * setting.sequences), LENGTH * setting.judged) * setting.width * 16
+    return needed_memory(plan) + 2 * streams + trained + latents + 200_000_000
 
 
 def require(p: BackdoorDetection) -> None:
@@ -220,7 +225,7 @@ def require(p: BackdoorDetection) -> None:
     from engine.models import memory
 
     memory.require(
-        memory_of(p), "cpu", what="Keeping the activations of all twins", way_out="choose less data or fewer seeds"
+        memory_of(p), "cpu", what="Looking into all twins", way_out="choose less data, fewer seeds or a smaller width"
     )
 
 

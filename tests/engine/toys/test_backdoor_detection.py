@@ -14,7 +14,7 @@ from engine.errors import ParameterError
 from engine.figures import Lines, Scatter, Table
 from engine.runs.declaration import find
 from engine.runs.parameters import check
-from engine.toys.backdoor_detection import BackdoorDetection, setting_of
+from engine.toys.backdoor_detection import BackdoorDetection, memory_of, setting_of
 from engine.toys.backdoors import data, methods, twins
 from engine.toys.backdoors.scoring import auroc, effects, suspicion, verdict
 from engine.toys.backdoors.search import LATENTS, Search, material
@@ -195,6 +195,12 @@ def test_the_demo_tells_poisoned_models_from_their_twins(tmp_path: Path) -> None
     assert poisoned["words and pairs"] > 0.99
     assert poisoned["difference of means (oracle)"] > 0.9
     assert all(abs(value - 0.5) < 0.1 for value in clean.values())
+
+
+def test_dictionaries_that_do_not_fit_are_known_before() -> None:
+    kind = find("backdoor-detection").parameters
+    assert memory_of(check(kind, {"size": "quick", "width": 16_777_216})) > 1e12
+    assert memory_of(check(kind, {})) < 2e9
 
 
 @pytest.mark.parametrize(
