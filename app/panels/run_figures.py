@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from PySide6.QtWidgets import QWidget
 
 from app.panels.parts import ResponsiveGrid
-from engine.figures.kinds import Bars, Figure, Graph, Heatmap, Images, Scatter, Table, TokenStrip
+from engine.figures.kinds import Bars, Figure, Graph, Heatmap, Images, Lines, Scatter, Table, TokenStrip
 
 if TYPE_CHECKING:
     from app.workbench import Workbench
     from engine.runs.movies import Movie
 
 LEAST = 560  # width in pixels below which figures stand under each other
+PAGE = 860  # usual width of what a page shows
 ROW = 22  # pixels a bar or a table's row wants
 
 
@@ -35,9 +36,18 @@ def height_of(figure: Figure) -> int:
         return min(640, 120 + ROW * len(figure.label))
     if isinstance(figure, Heatmap):
         return int(max(280, min(560, 120 + 14 * figure.values.shape[0])))
-    if isinstance(figure, Scatter | Graph | Images):
+    if isinstance(figure, Images):
+        return height_of_pictures(*figure.pixels.shape[:3])
+    if isinstance(figure, Scatter | Graph) or (isinstance(figure, Lines) and figure.equal):
         return 460
     return 300
+
+
+def height_of_pictures(count: int, rows: int, columns: int) -> int:
+    """Pixels for ``count`` pictures of ``rows`` by ``columns``: a few in one row leave nothing empty below them."""
+    across = min(count, 4)
+    each = PAGE / across * rows / max(columns, 1)
+    return int(max(260, min(460, 110 + -(-count // across) * each)))
 
 
 def in_order(figures: dict[str, Figure]) -> list[str]:

@@ -22,7 +22,7 @@ from engine.figures.words import every, tick_number
 
 MOST = 6
 ROOM = {"bottom": 60, "left": 26}  # pixels from tick to tick at least
-LONGEST = {"bottom": 92, "left": 112}  # pixels a word at a tick may take
+LONGEST = {"bottom": 92, "left": 150}  # pixels a word at a tick may take
 GAP = 8
 NUMBERS = 10  # numbered rows or columns that are named at most
 

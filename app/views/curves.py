@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engine.figures.kinds import Figure
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+Range: TypeAlias = tuple[float, float]
 FEW = 40  # points up to which each is marked
 TOLD = 4  # series that the read-out names at once
 WINDOW = 50  # a smoothed curve averages over 1/50 of its points
@@ -166,7 +167,11 @@ class SeriesView(PlotView):
         for spans in (xs, ys):
             known = [one for one in spans if one is not None]
             found.append((min(low for low, _ in known), max(high for _, high in known)) if known else None)
-        self.plot.show_range(found[0], found[1])
+        self.plot.show_range(*self.fitted(found[0], found[1]))
+
+    def fitted(self, x: Range | None, y: Range | None) -> tuple[Range | None, Range | None]:
+        """The range to show for data that reach over ``x`` and ``y``."""
+        return x, y
 
     def _draw_series(self) -> None:
         look = self.workbench.theme

@@ -12,7 +12,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QWidget
 
-from app.views.curves import Series, SeriesView
+from app.views.curves import Range, Series, SeriesView
 from app.views.plotted import SCALES, as_drawn
 from app.views.setup import pg
 from engine.figures.kinds import Axis, Figure, Lines
@@ -40,6 +40,15 @@ class LinesView(SeriesView):
             assert y is not None
             found.append(Series(name, x, y, low, high))
         return found, figure.reference, (figure.x_axis, figure.y_axis)
+
+    def fitted(self, x: Range | None, y: Range | None) -> tuple[Range | None, Range | None]:
+        """Where a unit is to be as long across as up, the range that is too short for its side is widened."""
+        if not self.figure.equal or x is None or y is None:
+            return x, y
+        width, height = max(self.plot.box.width(), 1.0), max(self.plot.box.height(), 1.0)
+        unit = max((x[1] - x[0]) / width, (y[1] - y[0]) / height)
+        wide, tall = (unit * width - (x[1] - x[0])) / 2, (unit * height - (y[1] - y[0])) / 2
+        return (x[0] - wide, x[1] + wide), (y[0] - tall, y[1] + tall)
 
     def is_empty(self) -> bool:
         figure = self.figure

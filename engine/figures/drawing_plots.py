@@ -104,6 +104,8 @@ def lines(figure: Lines, sheet: Sheet, theme: str) -> Axes:
             axes.axhline(value, color=palette(theme).muted, linewidth=0.8, linestyle=(0, (5, 3)), label=name)
         else:
             left_out += 1
+    if figure.equal:
+        axes.set_aspect("equal", adjustable="datalim")
     count = len(figure.series) + len(figure.reference)
     named = count > 1 or any(figure.series)
     legend(axes, count if named and not (count == 1 and _says(figure.y_axis.label, figure.series[0])) else 0)

@@ -62,7 +62,8 @@ class Lines(Figure):
 
     Series of unequal length are padded with NaN at the end. Within a series a point whose x and y are both NaN
     lifts the pen (arrows, polygons side by side): it is no missing value. ``reference`` holds named
-    horizontal lines (a floor, a baseline): ``{"entropy floor": 0.2797}``.
+    horizontal lines (a floor, a baseline): ``{"entropy floor": 0.2797}``. ``equal``: a unit is as long across as up, so
+    that circles are round.
     """
 
     kind: ClassVar[str] = "lines"
@@ -76,6 +77,7 @@ class Lines(Figure):
     low: Array | None = None
     high: Array | None = None
     reference: dict[str, float] = field(default_factory=dict)
+    equal: bool = False
 
     def __post_init__(self) -> None:
         y = np.atleast_2d(_numbers(self.y))

@@ -6,6 +6,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QPushButton
 
 from app.panels.activation_viewer import ActivationViewer
+from app.panels.run_page import RunPage
 from app.panels.toy_gallery import ToyGallery
 from tests.app.conftest import Shell
 
@@ -78,3 +79,21 @@ def test_the_gallery_lists_every_toy_and_leads_to_its_form_with_an_estimate(shel
     shell.qtbot.mouseClick(train, Qt.MouseButton.LeftButton)
     assert shell.window.form.experiment == "superposition"
     shell.wait(lambda: shell.window.form.estimate.text().startswith("About "))
+
+
+def test_the_finished_runs_open_as_a_copy_at_the_toy_that_was_asked_for(shell: Shell):
+    shell.workbench.open_panel("toys")
+    gallery = shell.window.tabs.current()
+    assert isinstance(gallery, ToyGallery)
+    card = next(card for card in gallery.cards() if card.name == "modular-addition")
+    look = next(made for made in card.findChildren(QPushButton) if made.text() == "Finished run")
+    shell.qtbot.mouseClick(look, Qt.MouseButton.LeftButton)
+    shell.wait(lambda: isinstance(shell.window.tabs.current(), RunPage))
+    page = shell.window.tabs.current()
+    assert page.key == "modular-addition-1"
+    assert shell.workbench.session.path is None, "it is a copy"
+    assert page.timeline.isVisible()
+    assert page.timeline.slider.maximum() >= 20
+    page.timeline.slider.setValue(0)
+    assert page.timeline.words.text().startswith("step 0 · 1 of ")
+    shell.wait(lambda: not shell.workbench.painter.active)

@@ -109,9 +109,15 @@ def progress(steps: Array, rows: Mapping[str, Array], p: int, keys: Sequence[int
 
 
 def circles(embedding: Array, planes: Sequence[tuple[int, Array]]) -> Lines:
-    """The numbers in the planes (k, directions (2, d)) of key frequencies, joined in the order of the circle."""
+    """The numbers in the planes (k, directions) of key frequencies, joined in the order of the circle.
+
+    Directions are (2, d), or (1, d) where k is half of an even p: that frequency has no sine, and 0 takes its place.
+    """
     centred = embedding - embedding.mean(0)
-    drawn = [(k, (centred @ directions.T)[fourier.around(len(centred), k)]) for k, directions in planes]
+    drawn = []
+    for k, directions in planes:
+        points = (centred @ directions.T)[fourier.around(len(centred), k)]
+        drawn.append((k, np.pad(points, ((0, 0), (0, 2 - points.shape[1])))))
     return Lines(
         title="The numbers on their circles",
         note="Each number's embedding in the plane of a key frequency, which the last checkpoint defines; joined in the "
@@ -121,6 +127,7 @@ def circles(embedding: Array, planes: Sequence[tuple[int, Array]]) -> Lines:
         series=tuple(f"k = {k}" for k, _ in drawn),
         x=np.stack([points[:, 0] for _, points in drawn]).astype(np.float32),
         y=np.stack([points[:, 1] for _, points in drawn]).astype(np.float32),
+        equal=True,
     )
 
 
@@ -314,7 +321,7 @@ def robustness(radii: Sequence[float], found: Mapping[str, Robustness], n: int) 
 def margin_table(found: Mapping[str, Robustness], radii: Sequence[float]) -> Table:
     """First-order margins and accuracies of the same."""
     rows = [
-        (name, len(one.margin), one.margin.mean(), one.margin.std(ddof=1), *one.adversarial, *one.random)
+        (name, len(one.margin), one.margin.mean(), _deviation(one.margin), *one.adversarial, *one.random)
         for name, one in found.items()
     ]
     names = ["Checkpoint and pairs", "n", "Margin", "Standard deviation"]
@@ -326,6 +333,11 @@ def margin_table(found: Mapping[str, Robustness], radii: Sequence[float]) -> Tab
         axes=tuple(Axis(name) for name in names),
         columns=tuple(np.asarray(column) for column in zip(*rows, strict=True)),
     )
+
+
+def _deviation(values: Array) -> float:
+    """Standard deviation; NaN for one value."""
+    return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
 def _listed(keys: Sequence[int]) -> str:

@@ -64,6 +64,7 @@ def directions(shown: Shown) -> Lines:
         series=(*(f"feature {n}" for n in range(features)), "norm 1"),
         x=x,
         y=y,
+        equal=True,
     )
 
 

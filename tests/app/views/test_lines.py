@@ -310,3 +310,15 @@ def test_the_rows_of_a_live_buffer_are_copied_when_drawn(show: Any, bench: Any) 
     buffer[:] = -1
     np.testing.assert_array_equal(drawn(view)[1], kept)
     assert replace(view.exported(), note="").series == ("a",)
+
+
+def test_circles_are_round_at_any_size_where_units_are_to_be_equal(show: Any, qtbot: Any) -> None:
+    angle = np.linspace(0, 2 * np.pi, 60)
+    view = show(lines(np.sin(angle), x=np.cos(angle), equal=True))
+    for size in ((640, 400), (500, 700)):
+        view.resize(*size)
+        settle(qtbot, view)
+        across, up = view.plot.pixel()
+        assert abs(across / up - 1) < 0.02
+        (x0, x1), (y0, y1) = view.plot.box.viewRange()
+        assert min(x1 - x0, y1 - y0) < 2.4, "the circle fills the shorter side"
