@@ -66,6 +66,8 @@ def gini(values: Array) -> float:
 def plane(table: Array, k: int) -> Array:
     """Unit directions (2, width) along which the rows of ``table`` follow cosine and sine of frequency ``k``.
 
+    (1, width) where ``k`` is half of an even number of rows, which has no sine (`basis`).
+
     Coordinates of a table are ``(table - table.mean(0)) @ plane.T``; numbers on a circle have cos and sin there.
     A plane chosen by the data shows a ring in noise as well: compare with the same for shuffled rows.
     """

@@ -36,11 +36,17 @@ SIZES = {
     "demo": ModularSize(53, 0.45, 48, 4, 192, 3e-3, 2_500),
     "paper": ModularSize(113, 0.3, 128, 4, 512, 1e-3, 40_000),
 }
-CHECK = 25  # steps between checks of the accuracy
+CHECK = 25  # steps between checks of the accuracy, at least
+CHECKS = 4_000  # at most
 
 Modulus: TypeAlias = Annotated[int, Field(ge=5, le=251, description="Modulus: numbers are 0 … p − 1; empty: by size")]
 WeightDecay: TypeAlias = Annotated[float, Field(ge=0, le=100, description="Weight decay of AdamW")]
 GrokfastAlpha: TypeAlias = Annotated[float, Field(ge=0, lt=1, description="Memory of Grokfast's running mean")]
+
+
+def check_every(steps: int) -> int:
+    """Steps between checks: `CHECK`, more in a training so long that there would be over `CHECKS` of them."""
+    return max(CHECK, -(-steps // CHECKS))
 
 
 class ModularNetwork(Parameters):
@@ -86,6 +92,16 @@ class ModularNetwork(Parameters):
         """Steps to train for."""
         return self.steps or self.preset.steps
 
+    @property
+    def training_pairs(self) -> int:
+        """Pairs to train on."""
+        size = self.preset
+        return round((self.train_share or size.share) * (self.p or size.p) ** 2)
+
+    def wrong_labels(self, share: float) -> int:
+        """Training labels that ``share`` makes wrong."""
+        return round(share * self.training_pairs)
+
     def plan(self) -> Plan:
         """Network, data and optimiser, with the blanks filled in."""
         from engine.toys.modular.network import Shape
@@ -104,7 +120,7 @@ class ModularNetwork(Parameters):
             lr=self.lr or size.lr,
             weight_decay=self.weight_decay,
             alpha=self.grokfast_alpha,
-            check=CHECK,
+            check=check_every(self.training_steps),
         )
 
 
@@ -113,6 +129,15 @@ class ModularAddition(ModularNetwork):
 
     label_noise: float = Field(0.0, ge=0, le=1, description="Share of training labels that are replaced by wrong ones")
     grokfast: float = Field(0.0, ge=0, le=100, description="λ of Grokfast's gradient filter; 0: off")
+
+    @model_validator(mode="after")
+    def _noise_is_some(self) -> ModularAddition:
+        if self.label_noise and self.wrong_labels(self.label_noise) < 1:
+            raise ValueError(
+                f"label_noise={self.label_noise:g} of {self.training_pairs:,} training labels makes none wrong; choose 0 "
+                f"or at least {1 / self.training_pairs:.2g}"
+            )
+        return self
 
 
 @experiment(
@@ -188,7 +213,7 @@ def modular_addition(p: ModularAddition, run: Run) -> None:
         memory_of(p), "cpu", what=f"Modular addition with p = {plan.shape.p}", way_out="choose a smaller p or size"
     )
     frames = log_steps(steps, FRAMES[p.size])
-    trainer = ModularTrainer(plan, [_setting(p)], schedule(steps, CHECK, frames), frames)
+    trainer = ModularTrainer(plan, [_setting(p)], schedule(steps, plan.check, frames), frames)
     report = Report(trainer, p.seed, run)
     report.describe()
     train(run, trainer, steps, measure=report.measure, at=trainer.at, lr=plan.lr)

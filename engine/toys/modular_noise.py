@@ -41,7 +41,12 @@ class LabelNoise(ModularNetwork):
 
     @model_validator(mode="after")
     def _noise_is_numbers(self) -> LabelNoise:
-        _ = self.percent
+        none = [percent for percent in self.percent if percent and self.wrong_labels(percent / 100) < 1]
+        if none:
+            raise ValueError(
+                f"{none[0]:g} % in noise makes none of {self.training_pairs:,} training labels wrong; choose at least "
+                f"{100 / self.training_pairs:.2g}"
+            )
         return self
 
     @property

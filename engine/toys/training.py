@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -146,7 +146,8 @@ def train(
     Raises:
         ToyError: the loss is not finite any more.
     """
-    due, measured, spent = set(at), -1, 0.0
+    due: Collection[int] = at if isinstance(at, range) else set(at)  # a range may be too long for a set
+    measured, spent = -1, 0.0
     if run.resumed is not None:
         trainer.restore(run.resumed)
         measured, spent = int(run.resumed.values["measured"]), float(run.resumed.values["cpu_seconds"])

@@ -14,6 +14,7 @@ from engine.runs.declaration import Metric, experiment
 from engine.runs.parameters import LearningRate, Parameters, Seed, Steps, Threads
 from engine.toys import fourier
 from engine.toys.costs import Cost, cost, timed
+from engine.toys.modular_addition import check_every
 from engine.toys.sizes import FRAMES, Size
 from engine.toys.weekdays import figures as weekday_figures
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from engine.toys.weekdays.network import WeekdayTrainer
 
 Array: TypeAlias = npt.NDArray[Any]
-CHECK = 25  # steps between checks of the accuracy
 BOUND = 0.9  # test accuracy from which on the rule counts as found
 SHUFFLE = 5  # stream of the seed that shuffles numbers
 DAYS = 7
@@ -122,13 +122,15 @@ def weekday_addition(p: WeekdayAddition, run: Run) -> None:
 
     The network of the sentences joins the session as `toy:RUN`, its sentences as the text `toy:RUN`.
     """
+    from engine.models import memory
     from engine.toys.modular.training import schedule
     from engine.toys.training import log_steps, train
     from engine.toys.weekdays.network import WeekdayTrainer
 
     steps = p.training_steps
     frames = log_steps(steps, FRAMES[p.size])
-    at = schedule(steps, CHECK, frames)
+    memory.require(_bytes(p), "cpu", what="These networks", way_out="choose smaller widths")
+    at = schedule(steps, check_every(steps), frames)
     trainer = WeekdayTrainer(p.widths, p.train_share, p.lr, p.weight_decay, p.seed, at)
     run.fact("training_pairs", len(trainer.train_rows))
     run.fact("test_pairs", len(trainer.test_rows))
@@ -228,7 +230,8 @@ def _means(trainer: WeekdayTrainer) -> Array:
 
 def _passed(trainer: WeekdayTrainer, kind: str, column: str, bound: float) -> int | None:
     """The first check from which on two in a row exceed ``bound``."""
-    checks = [number for number, step in enumerate(trainer.at) if step and step % CHECK == 0]
+    check = check_every(trainer.at[-1])
+    checks = [number for number, step in enumerate(trainer.at) if step and step % check == 0]
     above = trainer.curve(kind, column)[checks] > bound
     twice = np.flatnonzero(above[:-1] & above[1:])
     return trainer.at[checks[int(twice[0])]] if len(twice) else None
@@ -277,10 +280,19 @@ def _templates(trainer: WeekdayTrainer) -> Lines:
     return weekday_figures.by_template(np.array(trainer.at), rows, len(trainer.test_rows))
 
 
+def _bytes(p: WeekdayAddition) -> int:
+    """At the peak: weights with their moments, a step over all sentences, and the embeddings of every check."""
+    d_model, _, d_mlp = p.widths
+    weights = 2 * (4 * d_model**2 + 2 * d_model * d_mlp + 120 * d_model)
+    step = 490 * 4 * (10 * d_model + 6 * d_mlp)
+    checks = (p.training_steps // check_every(p.training_steps) + FRAMES[p.size]) * 2 * (DAYS + 70) * d_model
+    return 300_000_000 + 8 * step + 20 * weights + 20 * checks
+
+
 @cost("weekday-addition")
 def _cost(p: WeekdayAddition) -> Cost:
     from engine.toys.weekdays.network import WeekdayTrainer
 
     trainer = WeekdayTrainer(p.widths, p.train_share, p.lr, p.weight_decay, p.seed, [0])
-    memory = 300_000_000 + 490 * 4 * (10 * p.widths[0] + 6 * p.widths[2]) * 8
-    return Cost(1.15 * timed(trainer.train_step, p.training_steps) + 2, memory, "Both networks train side by side.")
+    seconds = timed(trainer.train_step, p.training_steps)
+    return Cost(1.15 * seconds + 2, _bytes(p), "Both networks train side by side.")

@@ -18,9 +18,12 @@ from engine.figures import Heatmap, Images, Lines, Table
 from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.text.toys import find as find_data
+from engine.toys import fourier
 from engine.toys.costs import _costs
+from engine.toys.modular.figures import circles
 from engine.toys.modular.network import Shape, contexts, initial, native, over_embeddings, over_pairs, sums, unpack
 from engine.toys.modular.training import ModularTrainer, Plan, Setting, schedule, split
+from engine.toys.modular_addition import check_every
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 
 SMALL = Shape(11, 12, 3, 20)
@@ -231,6 +234,10 @@ def test_a_stopped_and_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path
         ({"p": 4}, "p=4"),
         ({"uniform_attention": 1.1}, "uniform_attention="),
         ({"lr": 0}, "lr=0"),
+        (
+            {"size": "quick", "label_noise": 1e-6},
+            "of 370 training labels makes none wrong; choose 0 or at least 0.0027",
+        ),
     ],
 )
 def test_values_that_make_no_sense_are_refused_in_a_sentence(values: dict[str, Any], said: str) -> None:
@@ -243,6 +250,19 @@ def test_a_learning_rate_that_diverges_ends_in_a_sentence(tmp_path: Path) -> Non
         "modular-addition", tmp_path, **{**TINY, "steps": 400}, lr=10.0, weight_decay=90.0, state="failed"
     )
     assert "choose a learning rate below 10" in recording.record().error
+
+
+def test_half_of_an_even_modulus_is_a_circle_without_a_sine() -> None:
+    embedding = np.random.default_rng(0).standard_normal((6, 4))
+    found = circles(embedding, [(k, fourier.plane(embedding, k)) for k in (1, 3)])
+    assert found.series == ("k = 1", "k = 3")
+    assert found.x.any(axis=1).all()
+    assert found.y.any(axis=1).tolist() == [True, False]
+
+
+def test_checks_of_a_long_training_are_no_more_than_of_a_shorter_one() -> None:
+    assert check_every(200) == check_every(100_000) == 25
+    assert 10**9 / check_every(10**9) <= 4_000
 
 
 def test_its_cost_is_told_from_its_own_steps() -> None:

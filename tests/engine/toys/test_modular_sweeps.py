@@ -103,6 +103,11 @@ def test_a_stopped_and_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path
         ("grokfast-comparison", {"strengths": "fast"}, "is no number"),
         ("label-noise", {"noise": "0"}, "besides 0"),
         ("label-noise", {"noise": "101"}, "not between 0 and 100"),
+        (
+            "label-noise",
+            {"size": "quick", "noise": "0.0001"},
+            "0.0001 % in noise makes none of 370 training labels wrong",
+        ),
         ("label-noise", {"train_share": 1.0}, "leaves none to test on"),
     ],
 )

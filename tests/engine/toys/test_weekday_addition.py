@@ -141,6 +141,14 @@ def test_values_that_make_no_sense_are_refused_in_a_sentence(values: dict[str, A
         check(find("weekday-addition").parameters, values)
 
 
+def test_a_billion_steps_or_widths_that_do_not_fit_are_known_before(tmp_path: Path) -> None:
+    kind = find("weekday-addition").parameters
+    long = _costs["weekday-addition"](check(kind, {"size": "quick", "steps": 10**9}))
+    assert long.memory < 1e9
+    large = {"size": "paper", "d_model": 1024, "heads": 1, "d_mlp": 8192, "steps": 10**9}
+    assert _costs["weekday-addition"](check(kind, large)).memory > 10e9
+
+
 def test_its_cost_is_told_from_its_own_steps() -> None:
     found = _costs["weekday-addition"](check(find("weekday-addition").parameters, {"size": "quick"}))
     assert found.seconds > 0
