@@ -189,7 +189,7 @@ def out_of_context(p: OutOfContext, run: Run) -> None:
     run.fact("asked", plan.asked)
     train(
         run, trainer, plan.longest + plan.then, measure=session.measure, at=range(plan.longest + plan.then + 1),
-        lr=p.lr, each=session.over,
+        lr=max(p.lr, p.then_lr) if plan.two_stages else p.lr, each=session.over,
     )  # fmt: skip
     if plan.two_stages:
         ended = int(trainer.ended)
@@ -324,26 +324,32 @@ EQUAL = "The two definition curves are to coincide: neither tag's definitions ar
 
 
 def _plan(p: OutOfContext) -> Plan:
-    from engine.toys.definitions.ensemble import Plan
+    from engine.toys.definitions.ensemble import BLOCK, Plan
 
     size, two = p.sized(), p.training == "two-stage"
     words, asked = p.counts()
     steps = p.steps or size.steps
+    longer = -(-steps // BLOCK) * BLOCK if two and p.size != "quick" else 0  # in whole blocks, as stage 1 grows
     return Plan(
         seeds=p.seeds or size.seeds, seed=p.seed, words=words, asked=asked, d_model=p.d_model, d_mlp=p.d_mlp,
         steps=steps, lr=p.lr, then=(p.then or size.then) if two else 0, then_lr=p.then_lr,
-        longest=steps * 2 if two and p.size != "quick" else steps, batch=p.batch or size.batch, decay=p.decay,
+        longest=steps + longer, batch=p.batch or size.batch, decay=p.decay,
         std=p.std or (0.2 if two else 0.3), redefine=p.redefine,
     )  # fmt: skip
 
 
 def _bytes(plan: Plan) -> int:
+    from engine.toys.definitions.data import COLUMNS, CONDITIONS
+    from engine.toys.definitions.ensemble import BLOCK
+
     members = plan.seeds * (7 if plan.two_stages else 4)
     weights = plan.words * plan.d_model + 5 * plan.d_model**2 + 2 * plan.d_model * plan.d_mlp
     step = plan.seeds * 4 * plan.batch * (12 * plan.d_model + 3 * plan.d_mlp)
     states = plan.seeds * 4 * plan.words * 3 * (plan.d_model + 20)
     gradients = 3 * ALIGNED * (weights - plan.words * plan.d_model) * 3
-    return 4 * (4 * members * weights + 2 * step + 2 * states + gradients)
+    times = (plan.longest - plan.steps) // BLOCK + FRAMES["paper"]
+    history = times * (len(CONDITIONS) * plan.seeds * len(COLUMNS) * 2 + 20)
+    return 4 * (4 * members * weights + 2 * step + 2 * states + gradients + history)
 
 
 def _keep(run: Run, trainer: MetaTrainer) -> None:

@@ -35,8 +35,9 @@ from engine.toys.definitions.data import (
     names,
     rows,
 )
-from engine.toys.definitions.ensemble import FIRST, SECOND, MetaTrainer, Plan, forward
+from engine.toys.definitions.ensemble import BLOCK, FIRST, SECOND, MetaTrainer, Plan, forward
 from engine.toys.definitions.figures import spread
+from engine.toys.out_of_context import _plan
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 
 PLAN = Plan(
@@ -212,6 +213,13 @@ def test_spread_is_that_of_the_textbook() -> None:
     assert 0.1 < found.low < 0.25 < found.high < 0.4
     assert spread(np.array([-1.0, 1.0])).p == 1.0
     assert np.isnan(spread(np.array([0.3])).low)
+
+
+@pytest.mark.parametrize("steps", [150, 200, 1_000_000_000])
+def test_a_first_stage_of_any_length_may_grow_in_whole_blocks_so_that_the_second_is_never_cut(steps: int) -> None:
+    plan = _plan(check(find("out-of-context").parameters, {"steps": steps}))
+    assert plan.longest >= 2 * steps
+    assert (plan.longest - plan.steps) % BLOCK == 0
 
 
 @pytest.mark.parametrize("training", ["two-stage", "joint"])
