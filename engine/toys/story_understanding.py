@@ -75,7 +75,8 @@ class StoryUnderstanding(Parameters):
     metrics={
         "score": Metric(
             "Understanding score", "",
-            "(L_base - L_H) / (L_base - L_model) on held-out stories, base = 3-gram; above 1 the rules beat the model",
+            "(L_base - L_H) / (L_base - L_model) on held-out stories, base = 3-gram; above 1 the rules beat the model, "
+            "none where the model is no better than the base",
             group="Score", step="Rules",
         ),
         "rules_loss": Metric("Loss of the rules", "nats/token", "Mean loss of H on held-out stories", group="Loss", step="Rules"),
@@ -159,6 +160,15 @@ def story_understanding(p: StoryUnderstanding, run: Run) -> None:
     run.fact("cpu_seconds", round(time.process_time() - began, 1))
     best = ladder.scores()[-2]
     run.fact("base", BASE)
+    if np.isnan(best.value):
+        loss, base = ladder.model.loss, ladder.base.loss
+        run.fact("score", None)
+        run.say(
+            f"{p.model} loses {loss:.3f} nats/token and the {BASE} {base:.3f}: a model that is no better than the base has "
+            "no score; train it longer.",
+            "warning",
+        )
+        return
     run.fact("score", {"value": best.value, "low": best.low, "high": best.high})
     beats = " Above 1: the rules beat the model." if best.value > 1 else ""
     run.say(f"Score {best.value:.3f} ({best.low:.3f} to {best.high:.3f}), base = {BASE}.{beats}")

@@ -51,6 +51,11 @@ class Ladder:
         return [self.bootstrap.score(self.base, one, self.model, where) for one in self.everything]
 
 
+def _scored(name: str, score: float) -> str:
+    """A rung with its score; without where the model is no better than the base."""
+    return name if np.isnan(score) else f"{name}: {score:.2f}"
+
+
 def bars(ladder: Ladder) -> Bars:
     """Losses from the 2-gram to the floor."""
     shown = [
@@ -65,7 +70,7 @@ def bars(ladder: Ladder) -> Bars:
         "Control: the n-grams, counted in the same stories as the rules.",
         x_axis=Axis("Prediction: score"),
         y_axis=Axis("Held-out loss", NATS),
-        label=np.array([*(f"{one.name}: {score.value:.2f}" for one, score in shown), "entropy floor"]),
+        label=np.array([*(_scored(one.name, score.value) for one, score in shown), "entropy floor"]),
         value=np.array([one.value for one in found]),
         low=np.array([one.low for one in found]),
         high=np.array([one.high for one in found]),

@@ -57,9 +57,12 @@ def scored_model(model: Array, texts: Texts) -> Scored:
 
 
 def score(base: float, found: float, model: float) -> float:
-    """``(L_base - L_H) / (L_base - L_model)``: 0 for the base, 1 for the model, above 1 where H beats it."""
+    """``(L_base - L_H) / (L_base - L_model)``: 0 for the base, 1 for the model, above 1 where H beats it.
+
+    NaN where the model is no better than the base: there is nothing to explain.
+    """
     gap = base - model
-    return (base - found) / gap if gap else float("nan")
+    return (base - found) / gap if gap > 0 else float("nan")
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,12 @@ class Bootstrap:
         """The understanding score of ``found``; numerator and denominator are resampled together."""
         (b, bs), (f, fs), (m, ms) = (self.sums(one.nats, where) for one in (base, found, model))
         gap = bs - ms
-        return _interval(score(b, f, m), (bs - fs) / np.where(gap, gap, np.nan))
+        return _interval(score(b, f, m), (bs - fs) / np.where(gap > 0, gap, np.nan))
 
 
 def _interval(value: float, draws: Array) -> Interval:
+    if np.isnan(value) or np.isnan(draws).all():
+        return Interval(value, float("nan"), float("nan"))
     low, high = np.nanpercentile(draws, [2.5, 97.5])
     return Interval(value, float(low), float(high))
 

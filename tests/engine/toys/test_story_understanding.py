@@ -172,6 +172,18 @@ def test_the_score_of_the_base_is_0_and_of_the_model_1_exactly() -> None:
     assert same.score(first, model, model).low == pytest.approx(1, abs=1e-12)
 
 
+def test_a_model_that_is_no_better_than_the_base_has_no_score(tmp_path: Path) -> None:
+    assert np.isnan(score(0.8, 0.3, 0.9))
+    assert np.isnan(score(0.8, 0.3, 0.8))
+    start("tiny-language-model", tmp_path, size="quick", steps=2)
+    recording = start(NAME, tmp_path, size="quick", model="toy:tiny-language-model-1", held_out=50, rules=["gender"])
+    assert recording.record().facts["score"] is None
+    assert any("a model that is no better than the base has no score" in line["text"] for line in recording.log())
+    ladder = recording.figure("ladder")
+    assert isinstance(ladder, Bars)
+    assert not any("nan" in label for label in ladder.label)
+
+
 def test_faithfulness_of_the_model_to_itself_and_of_a_known_divergence() -> None:
     said = np.log(base())
     itself = scored("itself", base(), said, HELD_OUT)
