@@ -93,6 +93,7 @@ def planted_features(p: PlantedFeatures, run: Run) -> None:
     in few dimensions; features with shuffled values give the area that choosing the best of many latents gives.
     """
     from engine.dictionaries.planted import detect, score
+    from engine.toys.errors import ToyError
 
     dictionary, name = _dictionary(p.dictionary, run)
     model, data = _model_and_data(dictionary, p, run)
@@ -109,11 +110,19 @@ def planted_features(p: PlantedFeatures, run: Run) -> None:
         latents, which, features, groups = _encoded(dictionary, model, data, p.tokens, run)
         names = tuple(f"{word}" for word in data.names)
         told = detect(latents, features, groups, p.seed)
-        run.show("activity", _activity(told, which, names, len(latents), name))
-        run.log(0, auroc=float(np.nanmean(told.auroc)), auroc_control=float(np.nanmean(told.control)))
+        if np.isfinite(told.auroc).any():
+            run.show("activity", _activity(told, which, names, len(latents), name))
+            run.log(0, auroc=float(np.nanmean(told.auroc)), auroc_control=float(np.nanmean(told.control)))
+        else:
+            always = (
+                f"Each feature of this toy is on at all of the {len(latents):,} positions looked at, or at none, so no latent "
+                "can tell when"
+            )
+            if found is None:
+                raise ToyError(f"{always}; choose another toy's dictionary, or look at belief-simplices for beliefs.")
+            run.say(f"{always}: directions alone are scored.", "warning")
+            told = None
     if found is None and told is None:
-        from engine.toys.errors import ToyError
-
         raise ToyError(
             f"Nothing is known to be planted in {dictionary.config.model or 'the model'} at "
             f"{dictionary.config.hook_out}; choose a dictionary that was trained on a toy."

@@ -30,3 +30,11 @@ def test_it_runs_with_its_defaults_on_the_demos_dictionary(tmp_path: Path) -> No
     recording = start("planted-features", tmp_path, tokens=800)
     last = {name: recording.metric(name)[-1, 1] for name in recording.metric_names()}
     assert last["auroc"] > last["auroc_control"] + 0.1
+
+
+def test_features_that_are_never_off_are_said_to_tell_nothing(tmp_path: Path) -> None:
+    start("belief-states", tmp_path, size="quick", steps=2)
+    values = {"hook": "blocks.0.hook_resid_post", "tokens": 1_000, "steps": 2, "width": 8, "k": 2}
+    start("train-dictionary", tmp_path, model="toy:belief-states-1", text="toy:belief-states-1", **values)
+    recording = start("planted-features", tmp_path, state="failed", dictionary="train-dictionary-1")
+    assert "at all of the 4,000 positions looked at, or at none" in recording.record().error
