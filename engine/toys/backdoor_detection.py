@@ -155,8 +155,9 @@ def backdoor_detection(p: BackdoorDetection, run: Run) -> None:
         run.log(step, trigger_success=success[0].mean(), twin_success=success[1].mean())
         run.log(step, near_miss_accuracy=near[0].mean())
 
+    began = time.process_time()
     train(run, trainer, plan.steps, measure=measure, at=at, lr=p.lr, stage="Training twins")
-    _save(trainer, run)
+    _save(trainer, run, time.process_time() - began)
     run.stage("Capturing activations")
     search = Search(plan, trainer.weights, setting)
     run.stage("Training end-to-end dictionaries")
@@ -172,11 +173,11 @@ def backdoor_detection(p: BackdoorDetection, run: Run) -> None:
     _show(search, run, plan.steps)
 
 
-def _save(trainer: TwinTrainer, run: Run) -> None:
-    """Let a run that is stopped while it searches go on from the trained twins."""
+def _save(trainer: TwinTrainer, run: Run, spent: float) -> None:
+    """Let a run that is stopped while it searches go on from the twins, trained in ``spent`` seconds since its start."""
     values, arrays = trainer.checkpoint()
-    spent = float(run.resumed.values["cpu_seconds"]) if run.resumed is not None else time.process_time()
-    run.checkpoint({**values, "measured": trainer.step, "cpu_seconds": spent}, arrays)
+    before = float(run.resumed.values["cpu_seconds"]) if run.resumed is not None else 0.0
+    run.checkpoint({**values, "measured": trainer.step, "cpu_seconds": before + spent}, arrays)
 
 
 def _show_curves(search: Search, run: Run) -> None:
