@@ -15,6 +15,7 @@ from engine.models.references import Reference
 
 Array: TypeAlias = npt.NDArray[Any]
 Planted: TypeAlias = tuple[tuple[str, ...], Array]  # names, and directions (features, width)
+BOS = "bos"  # attribute of a toy: whether its sequences begin with a BOS token
 PLANTED = "planted."  # before a hook point's name: the directions of the features planted there
 
 
@@ -51,7 +52,10 @@ def load_toy(attributes: Mapping[str, Any], arrays: Mapping[str, Array], **place
 
     if attributes.get("kind") == network.KIND:
         return network.load_network(attributes, arrays, **place)
-    return native.load_native(attributes, arrays, **place)
+    bridge = native.load_native(attributes, arrays, **place)
+    if attributes.get(BOS) is False:
+        bridge.tokenizer.bos_token = None
+    return bridge
 
 
 def network_weights(arrays: Mapping[str, Array]) -> dict[str, Array]:

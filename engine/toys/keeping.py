@@ -41,13 +41,14 @@ def keep_toy(
     """
     from engine.models.native import save_native
     from engine.models.network import Network, save_network
-    from engine.models.toys import PLANTED
+    from engine.models.toys import BOS, PLANTED
 
     reference = f"toy:{run.id}"
     if isinstance(model, Network):
         stored, arrays = save_network(model, reference=reference)
     else:
         stored, arrays = save_native(model, reference=reference)
+        stored[BOS] = bool((data.tokens[:, 0] == model.tokenizer.bos_token_id).all())
     for hook, (_, directions) in (planted or {}).items():
         arrays[PLANTED + hook] = np.asarray(directions, dtype=np.float32)
     stored |= {"text": reference, "example": _example(model, data)}
