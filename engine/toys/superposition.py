@@ -54,7 +54,10 @@ class Superposition(Parameters):
     features: int | None = Field(None, ge=2, le=10_000, description="Features n; empty: by size")
     hidden: int | None = Field(None, ge=1, le=2_000, description="Hidden dimensions m; empty: by size")
     densities: int | None = Field(
-        None, ge=1, le=200, description="Densities between the two below, spaced by equal factors; empty: by size"
+        None,
+        ge=1,
+        le=200,
+        description="Densities between the two below, spaced by equal factors; 1: the least; empty: by size",
     )
     density_high: Density | None = Field(
         None, description="Largest probability that a feature is active; empty: 1, or 0.5 for anticorrelated pairs"
@@ -122,6 +125,11 @@ class _Plan:
     @property
     def relus(self) -> int:
         return self.densities * self.restarts
+
+    @property
+    def samples(self) -> int:
+        """Of the test batch, for each model."""
+        return min(max(TEST_VALUES // (len(self.of_model) * self.features), 256), 8_192)
 
 
 def _plan(p: Superposition) -> _Plan:
@@ -191,7 +199,7 @@ def superposition(p: Superposition, run: Run) -> None:
     and 16 starts at p = 0.05 (`densities=1`, `restarts=16`, `importance_decay=1`), 48 of 48 starts over three seeds
     became pentagons, the angles between neighbours within 0.2° of 72°, mean norm 1.134, mean bias −0.246.
 
-    **Traps.** Some restarts end in worse shapes (a triangle crossed by a pair, at p = 0.28 and 0.18): panels show the
+    **Traps.** Some restarts end in worse shapes (one pair and a feature alone, at p = 0.28 and 0.18): panels show the
     one with the lowest test loss at that step, so an arrow may jump where another takes the lead, and *models*
     lists all of them. Between two shapes a feature may have a small norm without being stored. Norms are above 1 because
     the negative bias has to be paid back. With equal weights the linear control has no top features: any m-dimensional subspace
@@ -220,7 +228,7 @@ def _trainer(p: Superposition, plan: _Plan) -> EnsembleTrainer:
 
     density = torch.from_numpy(plan.of_model)
     count = len(density)
-    require_ensemble(count, plan.hidden, plan.features, plan.batch)
+    require_ensemble(count, plan.hidden, plan.features, max(plan.batch, plan.samples))
     weights = xavier(count, plan.hidden, plan.features, generator(p.seed, 0))
     importance = (plan.decay ** torch.arange(plan.features)).expand(count, plan.features)
     streams = Streams(p.seed, 1, count, plan.features * plan.batch)
@@ -249,8 +257,7 @@ class _View:
         from engine.toys.training import generator
 
         self.p, self.plan, self.run, self.trainer = p, plan, run, _trainer(p, plan)
-        density = torch.from_numpy(plan.of_model)
-        samples = min(max(TEST_VALUES // (len(density) * plan.features), 256), 8_192)
+        density, samples = torch.from_numpy(plan.of_model), plan.samples
         # The same uniform numbers for all models: restarts are compared on equal data.
         uniform = torch.rand(1, plan.features, samples, generator=generator(p.seed, 2))
         self._test = sparse(uniform.expand(len(density), -1, -1), density, p.data)
@@ -261,13 +268,14 @@ class _View:
         from engine.toys.tms.measures import measure
 
         losses = self.trainer.ensemble.losses(self._test).double().numpy()
-        shown, best = self._shown(losses)
+        shown, _ = self._shown(losses)
         relus = self.plan.relus
+        best = self._best(losses)
         self.run.log(
             step,
             relu_loss=losses[best].mean(),
             linear_loss=losses[relus:].mean(),
-            stored=measure(shown.relu).represented.sum(axis=1).mean(),
+            stored=measure(self._weights()[0][best]).represented.sum(axis=1).mean(),
             linear_stored=measure(shown.linear).represented.sum(axis=1).mean(),
         )
         if self.plan.hidden == 2 and self.plan.features <= CURVES:
@@ -285,21 +293,27 @@ class _View:
         ensemble = self.trainer.ensemble
         return ensemble.weights.double().numpy(), ensemble.bias.double().numpy()
 
+    def _best(self, losses: Array) -> Array:
+        """The number of the restart with the lowest loss at each density."""
+        plan = self.plan
+        grid = losses[: plan.relus].reshape(plan.densities, plan.restarts)
+        found: Array = np.arange(plan.densities) * plan.restarts + grid.argmin(axis=1)
+        return found
+
     def _shown(self, losses: Array) -> tuple[Shown, Array]:
         """What is drawn, and the number of the ReLU model of each panel."""
         from engine.toys.tms.figures import Shown
 
         plan = self.plan
         weights, bias = self._weights()
-        grid = losses[: plan.relus].reshape(plan.densities, plan.restarts)
         if plan.densities > 1:
-            best = np.arange(plan.densities) * plan.restarts + grid.argmin(axis=1)
+            best = self._best(losses)
             names = tuple(f"p = {p:.2g}" for p in plan.density)
             linear, kept, called = weights[plan.relus :], plan.densities - 1, names[-1]
         else:  # every restart is a panel
             best = np.arange(plan.restarts)
             names = tuple(f"start {number}" for number in range(plan.restarts))
-            linear, kept = np.repeat(weights[plan.relus :], plan.restarts, axis=0), int(grid.argmin())
+            linear, kept = np.repeat(weights[plan.relus :], plan.restarts, axis=0), int(self._best(losses)[0])
             called = f"p = {plan.low:.2g}, the start with the lowest loss"
         density = plan.of_model[best]
         return Shown(names, density, weights[best], linear, bias[best], kept, called), best
@@ -354,7 +368,7 @@ def _cost(p: Superposition) -> Cost:
 
     plan = _plan(p)
     count = len(plan.of_model)
-    wanted = ensemble_bytes(count, plan.hidden, plan.features, plan.batch)
+    wanted = ensemble_bytes(count, plan.hidden, plan.features, max(plan.batch, plan.samples))
     if wanted > available():
         return Cost(0.0, wanted)
     note = f"It trains {count:,} models at once, {plan.densities} of them linear controls."

@@ -61,14 +61,14 @@ def measure(weights: Array) -> Measures:
     w = np.asarray(weights, dtype=np.float64)
     norms = np.linalg.norm(w, axis=-2)
     unit = w / (norms + TINY)[..., None, :]
-    shared = (np.swapaxes(unit, -1, -2) @ w) ** 2
-    total = shared.sum(axis=-1)
-    own = np.diagonal(shared, axis1=-2, axis2=-1)
+    # Σ_j (Ŵ_i · W_j)² = Ŵ_iᵀ W Wᵀ Ŵ_i, without a table of features by features.
+    total = (unit * (w @ np.swapaxes(w, -1, -2) @ unit)).sum(axis=-2)
+    own = (unit * w).sum(axis=-2) ** 2
     squares = norms**2
     return Measures(
         norms=norms,
         dimensionality=squares / (total + TINY),
-        superposition=total - own,
+        superposition=np.maximum(total - own, 0.0),
         dimensions=w.shape[-2] / (squares.sum(axis=-1) + TINY),
     )
 

@@ -88,6 +88,22 @@ def test_shapes_are_named(weights: np.ndarray, expected: str) -> None:
     assert described(weights) == expected
 
 
+def test_measures_are_those_of_the_definition() -> None:
+    weights = np.random.default_rng(3).standard_normal((2, 3, 7))
+    found = measure(weights)
+    for w, norms, share, shared in zip(weights, found.norms, found.dimensionality, found.superposition, strict=True):
+        for i in range(7):
+            overlaps = [(w[:, i] / np.linalg.norm(w[:, i]) @ w[:, j]) ** 2 for j in range(7)]
+            assert share[i] == pytest.approx(norms[i] ** 2 / sum(overlaps), rel=1e-6)
+            assert shared[i] == pytest.approx(sum(overlaps) - overlaps[i], rel=1e-6)
+
+
+def test_many_features_are_measured_without_a_table_of_all_their_overlaps() -> None:
+    weights = np.zeros((2, 1, 100_000))
+    weights[:, 0, :2] = 1, -1
+    assert measure(weights).dimensionality[0, :2] == pytest.approx([0.5, 0.5])
+
+
 def test_a_feature_without_a_direction_has_no_dimension() -> None:
     found = measure(np.array([[1.0, 0, 0], [0, 1, 0]]))
     assert found.dimensionality.tolist() == pytest.approx([1, 1, 0], abs=1e-6)
@@ -150,6 +166,15 @@ def test_a_quick_run_shows_models_beside_their_linear_controls(tmp_path: Path) -
     assert np.allclose(overlap.values[:, :5], kept.T @ kept, atol=1e-5)
     assert recording.movie_names() == ["dimensionality", "directions", "norms", "overlaps", "superposition"]
     assert recording.movie("directions").steps[[0, -1]].tolist() == [0, 500]
+
+
+def test_with_one_density_the_metrics_are_those_of_its_best_restart(tmp_path: Path) -> None:
+    run = quick("superposition", tmp_path, densities=1, restarts=4, steps=20)
+    table = run.figure("models")
+    assert isinstance(table, Table)
+    losses, stored = (np.asarray(table.columns[number])[:4] for number in (5, 6))
+    assert run.metric("relu_loss")[-1, 1] == pytest.approx(losses.min(), rel=1e-6)
+    assert run.metric("stored")[-1, 1] == stored[losses.argmin()]
 
 
 def test_arrows_leave_nothing_out_in_the_exported_picture(tmp_path: Path) -> None:
