@@ -52,7 +52,7 @@ class HierarchicalConcepts(Parameters):
     )
     trees: int | None = Field(None, ge=1, le=64, description="Independent copies of the hierarchy; empty: by size")
     active: float | None = Field(
-        None, gt=0, le=1, description="Probability that a hierarchy has a leaf on in a sample; empty: by size"
+        None, ge=1e-4, le=1, description="Probability that a hierarchy has a leaf on in a sample; empty: by size"
     )
     hidden: int | None = Field(
         None, ge=2, le=1_000, description="Hidden dimensions m of the models that are shown and kept; empty: by size"
@@ -205,7 +205,7 @@ def _trainer(plan: _Plan) -> EnsembleTrainer:
     from engine.toys.training import generator
 
     count, most = int(np.prod(plan.shape)), max(plan.widths)
-    require_ensemble(count, most, plan.features, plan.batch)
+    require_ensemble(count, most, plan.features, max(plan.batch, TEST))
     start = generator(plan.p.seed, 0)
     weights = torch.zeros(*plan.shape, most, plan.features)
     for place, width in enumerate(plan.widths):  # rows of zeros stay so: one ensemble holds all widths

@@ -243,6 +243,7 @@ def test_in_superposition_the_tree_is_nearer_to_orthogonal_and_beyond_it_nothing
     [
         ({"hidden": 15}, "hidden=15 is more than the 14 features"),
         ({"active": 0}, "active=0"),
+        ({"active": 1e-9}, "active=1e-09"),
         ({"tree": "bush"}, "tree="),
     ],
 )
