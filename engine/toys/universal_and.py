@@ -74,8 +74,10 @@ class UniversalAnd(Parameters):
         plan = _SIZES[self.size]
         bits = self.bits or plan.bits
         pairs = bits * (bits - 1) // 2
-        if self.active > bits:
-            raise ValueError(f"active={self.active} bits cannot be on of bits={bits}; choose at most {bits}")
+        if self.active >= bits:
+            raise ValueError(
+                f"active={self.active} of bits={bits} leaves no pair that is off; choose at most {bits - 1}"
+            )
         for name, counts in (("trained", self.trained), ("compared", self.compared)):
             wrong = [d for d in counts or [] if not 1 <= d <= 65_536]
             if wrong:
@@ -205,27 +207,34 @@ def _trainer(p: UniversalAnd, world: World, steps: int) -> AndTrainer:
 
 
 def _memory(p: UniversalAnd, world: World) -> int:
-    """Bytes at the peak: the largest readout a few times, and the outputs of all test inputs."""
+    """Bytes at the peak: the largest readout a few times, the outputs of all test inputs, and a dictionary on them."""
     plan = _SIZES[p.size]
     pairs = world.pairs.shape[1]
     most = max(*p._trained, *(p.compared or plan.compared), p._neurons)
     rows = max(plan.samples * p.layers, 4 * plan.samples, p.batch or plan.batch)
-    return 4 * pairs * (4 * most + 3 * rows) + 16 * most**2
+    return 4 * pairs * (4 * most + 3 * rows) + 16 * most**2 + 40 * pairs**2
 
 
 def _require(p: UniversalAnd, world: World) -> None:
     from engine.models import memory
 
-    memory.require(_memory(p, world), "cpu", what=f"{world.bits} bits", way_out="choose fewer bits or neurons")
+    memory.require(
+        _memory(p, world),
+        "cpu",
+        what=f"A readout of all pairs of {world.bits} bits",
+        way_out="choose fewer bits or neurons or a smaller batch",
+    )
 
 
 @cost("universal-and")
 def _cost(p: UniversalAnd) -> Cost:
-
+    from engine.models.memory import available
     from engine.toys.boolean.circuits import World
 
     plan = _SIZES[p.size]
     world = World(p.bits or plan.bits, p.active, p.inputs == "exact")
+    if _memory(p, world) > available():
+        return Cost(0.0, _memory(p, world))
     steps = p.steps or plan.steps
     seconds = timed(_trainer(p, world, steps).train_step, steps)
     pairs = world.pairs.shape[1]
@@ -338,7 +347,7 @@ def _take_apart(p: UniversalAnd, bench: Bench, learned: dict[int, Circuit], run:
     run.show("separation-by-layer", separation)
     run.show("truth-table", figures.classes_table(truth_table(bench, circuit), name, about))
     if world.exact:
-        active = list(range(2, min(max(6, world.active), world.bits) + 1))
+        active = list(range(2, min(max(6, world.active), world.bits - 1) + 1))
         most = max(learned)
         compared = {f"{n}, d = {p._neurons}": constructed[n] for n in ("dense sign", "sparse")}
         compared |= {f"learned, d = {most}": learned[most], figures.BITS: bench.bits}

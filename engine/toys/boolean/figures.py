@@ -105,7 +105,7 @@ def explained_figure(
     )
 
 
-def _banded(curves: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float]]]]) -> dict[str, Array]:
+def _banded(curves: Mapping[str, tuple[Sequence[float], Sequence[Sequence[float]]]]) -> dict[str, Any]:
     """Curves of unequal length, each (places, repeats at each place), as `Lines` takes them: mean and extremes."""
     length = max(len(places) for places, _ in curves.values())
     found = {name: np.full((len(curves), length), np.nan) for name in ("x", "y", "low", "high")}

@@ -15,6 +15,7 @@ import torch
 
 from engine.errors import ParameterError
 from engine.figures import Images, Lines, Table
+from engine.models import memory
 from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.text.toys import find as toy_data
@@ -37,8 +38,9 @@ from engine.toys.boolean.circuits import (
     sparse,
 )
 from engine.toys.boolean.measures import Bench, _noise_like, dictionaries, robustness, truth_table
+from engine.toys.costs import _costs
 from engine.toys.training import generator
-from tests.engine.toys.running import opened, quick, stopped_and_resumed
+from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 
 WORLD = World(32, 3)
 SMALL = World(10, 3)
@@ -298,10 +300,26 @@ def test_a_learned_circuit_and_bernoulli_inputs_can_be_taken_apart(tmp_path: Pat
     assert opened("universal-and", tmp_path).bridge.cfg.n_layers == 3
 
 
+def test_the_fewest_bits_have_pairs_that_are_off_at_every_number_of_active_bits(tmp_path: Path) -> None:
+    run = quick("universal-and", tmp_path, bits=4, steps=5, trained=[4], compared=[4], neurons=8)
+    robustness = run.figure("robustness")
+    assert isinstance(robustness, Lines)
+    assert robustness.x[0].tolist() == [2, 3]
+
+
+def test_dictionaries_over_all_pairs_count_into_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda device="cpu": 20_000_000_000)
+    values = {"bits": 256, "trained": [16], "compared": [16], "neurons": 16}
+    run = start("universal-and", tmp_path, size="quick", state="failed", **values)
+    assert "A readout of all pairs of 256 bits needs about 4" in run.record().error
+    assert _costs["universal-and"](check(find("universal-and").parameters, values)).seconds == 0
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"bits": 8, "active": 9}, "active=9 bits cannot be on of bits=8"),
+        ({"bits": 8, "active": 9}, "active=9 of bits=8 leaves no pair that is off; choose at most 7"),
+        ({"bits": 8, "active": 8, "inputs": "bernoulli"}, "active=8 of bits=8 leaves no pair that is off"),
         ({"trained": [0]}, "trained has 0 hidden neurons"),
         ({"trained": [32, 32]}, "names a size twice"),
         ({"circuit": "learned", "neurons": 7}, "neurons=7 is no trained network's size"),
