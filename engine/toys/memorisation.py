@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from engine.runs.run import Run
     from engine.toys.facts.ensemble import MemoryTrainer, Models
 
+LARGEST = 400_000_000  # activations of all models in one step
+
 
 @dataclass(frozen=True)
 class _Size:
@@ -52,6 +54,11 @@ class Memorisation(Parameters):
         if self._hidden * items**2 > 16_000_000:
             raise ValueError(
                 f"hidden={self._hidden} is too large for items={items}; choose at most {16_000_000 // items**2}"
+            )
+        if self._hidden * items**2 * self._restarts > LARGEST:
+            raise ValueError(
+                f"restarts={self._restarts} of hidden={self._hidden} neurons for items={items} are more than {LARGEST:,} "
+                f"activations a step; choose at most {LARGEST // (self._hidden * items**2)} restarts"
             )
         return self
 

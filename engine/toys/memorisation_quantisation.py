@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Array: TypeAlias = npt.NDArray[Any]
 AFTER = (1.0, 1.58, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)  # bits of rounding after training
 DURING = (1.0, 1.58, 2.0, 3.0, 4.0)  # bits of rounding while training
+LARGEST = 400_000_000  # activations of all models in one step
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class MemorisationQuantisation(Parameters):
             raise ValueError(f"hidden={wrong[0]} neurons: choose between 1 and 1,024")
         if len(set(self._hidden)) < len(self._hidden):
             raise ValueError(f"hidden={list(self._hidden)} names a width twice; name each once")
+        cells = sum(self._hidden) * self._restarts * len(DURING) * self._items**2
+        if cells > LARGEST:
+            raise ValueError(
+                f"hidden={list(self._hidden)}, restarts={self._restarts} and items={self._items} make {cells:,} activations a "
+                f"step, more than {LARGEST:,}; choose fewer neurons, restarts or items"
+            )
         return self
 
     @property

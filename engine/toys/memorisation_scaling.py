@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ LOADS = (0.3, 0.6, 1.0, 1.3, 1.6, 1.8, 2.0, 2.3, 2.8, 3.5)  # facts per paramete
 RESAMPLES = 1_000
 LARGEST = 400_000_000  # activations of all models in one step
 BOOTSTRAP = 50  # stream of the run's seed
+_Load: TypeAlias = Annotated[float, Field(gt=0, le=1_000)]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class MemorisationScaling(Parameters):
     size: Size = "demo"
     items: int | None = Field(None, ge=4, le=256, description="What each of the two tokens can be, m; empty: by size")
     hidden: list[int] | None = Field(None, min_length=1, max_length=8, description="Neurons h of each curve")
-    loads: list[float] | None = Field(
+    loads: list[_Load] | None = Field(
         None,
         min_length=2,
         max_length=32,
@@ -67,8 +68,9 @@ class MemorisationScaling(Parameters):
                 raise ValueError(f"hidden={h} neurons: choose between 1 and 1,024")
             if len(self._facts(h)) < 2:
                 raise ValueError(
-                    f"hidden={h} neurons have too many parameters for the table of items={items}, which has {items**2:,} "
-                    "cells: fewer than two of the loads fit in; choose more items or fewer neurons"
+                    f"hidden={h} neurons have {2 * items * h + 2 * h + 1:,} parameters: fewer than two of the loads are at "
+                    f"least one fact and fit into the {items**2:,} cells of items={items}; choose more items, fewer neurons or "
+                    "other loads"
                 )
         if len(set(self._hidden)) < len(self._hidden):
             raise ValueError(f"hidden={list(self._hidden)} names a width twice; name each once")
@@ -96,7 +98,7 @@ class MemorisationScaling(Parameters):
     def _facts(self, hidden: int) -> tuple[int, ...]:
         """Numbers of facts for models of this width: those of the loads that are at least 1 and fit into the table."""
         count = 2 * self._items * hidden + 2 * hidden + 1
-        found = {round(load * count) for load in self.loads or _SIZES[self.size].loads if load > 0}
+        found = {round(load * count) for load in self.loads or _SIZES[self.size].loads}
         return tuple(sorted(facts for facts in found if 1 <= facts <= self._items**2))
 
 

@@ -203,9 +203,10 @@ def capacity_frame(
     curves[name] = (*control, control[1], control[1])
     return Lines(
         title="Bits stored per parameter",
-        note="F (1 - CE / ln 2) / N; best of the restarts, band over all. Up to about two facts a parameter nearly every fact "
-        "is stored, so the curve is F / N itself; beyond, the optimiser finds less than the parameters can hold. Control: "
-        "truncated SVD of the same facts with as many numbers, its scale fitted.",
+        note="F (1 - CE / ln 2) / N; best of the restarts, band over all. In a wide enough layer nearly every fact is stored up "
+        "to about two facts a parameter, so the curve is F / N itself; beyond, and before in narrow layers, the optimiser finds "
+        "less than the parameters can hold. Control: truncated SVD of the same facts with as many numbers, cells that are no "
+        "facts set to 0, its scale fitted.",
         x_axis=Axis("Facts per parameter F / N"),
         y_axis=PER,
         **ragged(curves),
