@@ -47,7 +47,7 @@ class FeatureSplitting(Parameters):
     size: Size = "demo"
     tokens: int | None = Field(None, ge=2, le=256, description="Tokens: families of features; empty: by size")
     contexts: int | None = Field(None, ge=2, le=64, description="Contexts of each token; empty: by size")
-    rho: float = Field(0.5, gt=0, le=2, description="Length of the part that tells a token's contexts apart")
+    rho: float = Field(0.5, ge=0.01, le=1, description="Length of the part that tells a token's contexts apart")
     d_model: int | None = Field(
         None, ge=6, le=4_096, description="Dimensions of the activations; empty: a third more than directions"
     )
@@ -222,10 +222,12 @@ def _world(data: str) -> World:
 
 
 def _worlds(p: FeatureSplitting) -> dict[World, Planted]:
+    from engine.toys.small_dictionaries import demand_memory
     from engine.toys.splitting import families as splitting
     from engine.toys.training import generator
 
     tokens, contexts, d = _shape(p)
+    demand_memory((tokens * contexts, d, width) for width in _widths(p) for _ in range(len(KS) + 3))
     names: tuple[World, ...] = ("family", "shared", "identical", "independent")
     return {name: splitting.plant(name, tokens, contexts, p.rho, d, generator(p.seed, 1)) for name in names}
 

@@ -55,7 +55,7 @@ class FeatureSplittingLearned(Parameters):
     contexts: int | None = Field(None, ge=2, le=64, description="Contexts of each token; empty: by size")
     angles: int | None = Field(None, ge=4, le=256, description="Contexts on the circle; empty: by size")
     outputs: int = Field(40, ge=4, le=512, description="Possible next tokens")
-    beta: float = Field(3.0, gt=0, le=20, description="How peaked the next token's law is")
+    beta: float = Field(3.0, ge=0.01, le=20, description="How peaked the next token's law is")
     epsilons: list[_Epsilon] | None = Field(
         None,
         min_length=2,
@@ -75,6 +75,9 @@ class FeatureSplittingLearned(Parameters):
     def _the_control_is_there(self) -> FeatureSplittingLearned:
         if self.epsilons is not None and (0 not in self.epsilons or not any(self.epsilons)):
             raise ValueError(f"epsilons={self.epsilons} needs 0, the control without contexts, and a larger one")
+        small = [epsilon for epsilon in self.epsilons or [] if 0 < epsilon < 0.001]
+        if small:
+            raise ValueError(f"epsilons has {small[0]:g}, which is next to nothing; choose 0 or at least 0.001")
         return self
 
 
@@ -128,6 +131,7 @@ def feature_splitting_learned(p: FeatureSplittingLearned, run: Run) -> None:
 
     The transformer with the middle ε is added as `toy:RUN`, with tokens and cells as its text's features.
     """
+    from engine.models import memory
     from engine.toys.splitting import families as splitting
     from engine.toys.splitting import figures
     from engine.toys.splitting import learned as splitting_learned
@@ -135,6 +139,9 @@ def feature_splitting_learned(p: FeatureSplittingLearned, run: Run) -> None:
     from engine.toys.training import log_steps, train
 
     size, main = _SIZES[p.size], _main(p)
+    memory.require(
+        _bytes(p), "cpu", what="This many cells and dictionaries", way_out="choose fewer tokens, contexts or widths"
+    )
     trainer = _trainer(p)
     untrained = trainer.excesses()
     steps, few = p.steps or size.steps, max(FRAMES[p.size] // 2, 6)
@@ -213,6 +220,19 @@ def _trainer(p: FeatureSplittingLearned) -> FamilyTrainer:
         lr=p.lr,
         seed=p.seed,
     )
+
+
+def _bytes(p: FeatureSplittingLearned) -> int:
+    """Of the transformers' logits and hidden layers on all cells, and of the dictionaries."""
+    from engine.toys.small_dictionaries import bytes_of
+
+    size = _SIZES[p.size]
+    tokens, contexts, angles = p.tokens or size.tokens, p.contexts or size.contexts, p.angles or size.angles
+    cells = [tokens * contexts] * (len(_epsilons(p)) + 1) + [tokens * angles]
+    words = tokens + max(contexts, angles) + p.outputs
+    rows = cells + [tokens * contexts] * len(KS)  # of each dictionary's data
+    dictionaries = bytes_of((n, size.d_model, width) for n in rows for width in _widths(p))
+    return 16 * sum(cells) * (words + size.d_mlp) + dictionaries
 
 
 def _bench(p: FeatureSplittingLearned, worlds: list[Learned], trainer: FamilyTrainer) -> tuple[Bench, list[int]]:
@@ -303,9 +323,11 @@ def _keep(trainer: FamilyTrainer, one: Learned, main: int, p: FeatureSplittingLe
 
 @cost("feature-splitting-learned")
 def _cost(p: FeatureSplittingLearned) -> Cost:
-    from engine.toys.small_dictionaries import bytes_of
+    from engine.models.memory import available
     from engine.toys.splitting.learned import learned
 
+    if _bytes(p) > available():
+        return Cost(0.0, _bytes(p))
     size, trainer = _SIZES[p.size], _trainer(p)
     seconds = timed(trainer.train_step, p.steps or size.steps)
     worlds = [
@@ -313,6 +335,4 @@ def _cost(p: FeatureSplittingLearned) -> Cost:
     ]
     bench, _ = _bench(p, worlds, trainer)
     seconds += timed(bench.train_step, p.dictionary_steps or size.dictionary_steps, measured=3, warm=1)
-    cells = sum(len(one.planted.cells) for one in worlds)
-    shapes = [(*one.x.shape, one.job.width) for one in bench.small]
-    return Cost(seconds, bytes_of(shapes) + 16 * cells * (p.outputs + size.d_mlp))
+    return Cost(seconds, _bytes(p))

@@ -63,7 +63,8 @@ class Planted:
 
 def plant(world: World, tokens: int, contexts: int, rho: float, d: int, source: torch.Generator) -> Planted:
     """Draw the directions of ``world`` in ``d`` ≥ T (C + 1) dimensions."""
-    basis = torch.linalg.qr(torch.randn(d, d, generator=source, dtype=torch.float64))[0].T.float()
+    drawn = torch.randn(d, d, generator=source, dtype=torch.float64)[:, : tokens * (contexts + 1)]
+    basis = torch.linalg.qr(drawn)[0].T.float()
     parents = basis[:tokens]
     children = basis[tokens : tokens * (contexts + 1)].reshape(tokens, contexts, d)
     if world == "shared":

@@ -53,7 +53,7 @@ class World:
     def floor(self) -> float:
         """Mean conditional entropy of the next token, in nats."""
         law = self.laws.double()
-        return float(-(law * law.log()).sum(dim=2).mean())
+        return float(-torch.xlogy(law, law).sum(dim=2).mean())  # 0 log 0 is 0
 
 
 def families(
@@ -61,7 +61,7 @@ def families(
 ) -> list[World]:
     """A world for each ε with the same g and d, then the control in which each cell has a law of its own.
 
-    The control's logits are Gaussian with the variance of the largest ε: there is no common g_t.
+    The control's logits are Gaussian with the variance of those of ε = 0: there is no common g_t.
     """
     g = torch.randn(tokens, outputs, generator=source)
     d = torch.randn(contexts, tokens, outputs, generator=source)

@@ -136,6 +136,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
         ({"d_model": 40}, "d_model=40 cannot hold 8 tokens and 64 cells at right angles; choose at least 72"),
         ({"tokens": 200, "contexts": 64}, "need d_model=17333"),
         ({"rho": 0}, "rho=0"),
+        ({"rho": 1.5}, "rho=1.5"),
     ],
 )
 def test_impossible_worlds_are_refused_in_a_sentence(values: dict[str, Any], words: str) -> None:

@@ -10,12 +10,14 @@ import torch
 
 from engine.errors import ParameterError
 from engine.figures import Heatmap, Lines, Table
+from engine.models import memory
 from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.text import toys as toy_texts
 from engine.toys.small_dictionaries import Job, Small, prepare
 from engine.toys.splitting import learned as splitting_learned
 from engine.toys.splitting import network
+from engine.toys.splitting.network import families
 from engine.toys.training import generator
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 
@@ -164,3 +166,30 @@ def test_the_demo_splits_families_and_not_the_control(tmp_path: Path) -> None:
     assert recording.metric("loss")[-1, 1] < 0.02
     assert recording.metric("living_control")[-1, 1] == 16
     assert recording.metric("living")[-1, 1] == 128
+
+
+def test_contexts_next_to_nothing_are_refused() -> None:
+    with pytest.raises(ParameterError, match="epsilons has 1e-300"):
+        check(find("feature-splitting-learned").parameters, {"epsilons": [0, 1e-300]})
+
+
+def test_a_law_so_peaked_that_outputs_never_come_has_a_floor() -> None:
+    worlds = families(3, 2, 40, 20.0, [0.0, 4.0], generator(0, 1))
+    assert all(0 <= world.floor < 1 for world in worlds)
+    assert any((world.laws == 0).any() for world in worlds)
+
+
+def test_dictionaries_that_do_not_fit_are_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {
+        **FEW,
+        "widths": [16_384 - n for n in range(8)],
+        "tokens": 256,
+        "contexts": 64,
+        "epsilons": [0, 1, 2, 3, 4],
+    }
+    monkeypatch.setattr(memory, "available", lambda device="cpu": 500_000_000)
+    run = start("feature-splitting-learned", tmp_path, state="failed", **values)
+    assert "This many cells and dictionaries needs about" in run.record().error
+    assert not run.metric_names()
