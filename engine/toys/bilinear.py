@@ -234,8 +234,11 @@ def _require(count: int, plan: Plan) -> None:
 
 @cost("bilinear-layers")
 def _cost(p: BilinearLayers) -> Cost:
+    from engine.models.memory import available
     from engine.toys.quadratic.training import BilinearTrainer
 
     count, plan = _plan(p)
+    if _bytes(count, plan) > available():
+        return Cost(0.0, _bytes(count, plan))
     trainer = BilinearTrainer(worlds.samples(p.task, min(count, 4_096), p.seed), plan)
     return Cost(timed(trainer.train_step, plan.steps), _bytes(count, plan))

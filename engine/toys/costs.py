@@ -27,7 +27,7 @@ class Cost:
     """What a run will take.
 
     Attributes:
-        seconds: of processor time on this machine, from timing a few of its own steps.
+        seconds: of processor time on this machine, from timing a few of its own steps; 0 where it does not fit in memory.
         memory: bytes at its peak.
         note: one more sentence, "" for none.
     """
@@ -83,10 +83,10 @@ def toy_estimate(p: ToyEstimate, run: Run) -> None:
     found = _costs[p.experiment](check(declared.parameters, p.parameters))
     free = memory.available()
     fits = found.memory <= free
-    parts = [f"About {in_words(found.seconds)} on this machine"]
+    parts = [f"{in_words(found.seconds)} on this machine"] if found.seconds or fits else []  # not timed: too large
     if found.memory:
         parts.append(f"{memory.in_words(found.memory)} of memory")
-    sentence = ", ".join(parts) + (f". {found.note}" if found.note else ".")
+    sentence = f"About {', '.join(parts)}" + (f". {found.note}" if found.note else ".")
     if not fits:
         sentence += f" That is more than the {memory.in_words(free)} that are free: choose a smaller size."
     run.say(sentence)

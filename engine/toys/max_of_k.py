@@ -152,7 +152,10 @@ def max_of_k(p: MaxOfK, run: Run) -> None:
 
     plan, size = _plan(p), _SIZES[p.size]
     memory.require(
-        _bytes(p), "cpu", what="Taking this transformer apart", way_out="choose fewer numbers or smaller widths"
+        _bytes(p),
+        "cpu",
+        what="Taking this transformer apart",
+        way_out="choose fewer numbers, a smaller batch or smaller widths",
     )
     trainer = MaxTrainer(plan)
     untrained = {name: tensor.clone() for name, tensor in trainer.now.items()}
@@ -171,12 +174,16 @@ def max_of_k(p: MaxOfK, run: Run) -> None:
 
 def _bytes(p: MaxOfK) -> int:
     """Of the bounds' tables over numbers, and of the dictionaries."""
+    from engine.toys.maximum.measures import TESTED
     from engine.toys.small_dictionaries import bytes_of
 
     size, (numbers, k) = _SIZES[p.size], _numbers(p)
     tried = numbers ** (k - 1) if k > 2 and numbers**k <= BRUTE else 0
     dictionaries = bytes_of((size.sequences, numbers, width) for width in 2 * sorted(set(p.widths or size.widths)))
-    return 40 * numbers**3 + 16 * tried + dictionaries
+    read = max(
+        p.batch or size.batch, TESTED
+    )  # sequences in one pass: residual streams, and logits with their gradients
+    return 40 * numbers**3 + 16 * tried + dictionaries + 4 * read * (4 * k * p.d_model + 6 * numbers)
 
 
 def _numbers(p: MaxOfK) -> tuple[int, int]:
@@ -369,8 +376,11 @@ def _keep(trainer: MaxTrainer, run: Run) -> None:
 
 @cost("max-of-k")
 def _cost(p: MaxOfK) -> Cost:
+    from engine.models.memory import available
     from engine.toys.maximum.transformer import MaxTrainer
 
+    if _bytes(p) > available():
+        return Cost(0.0, _bytes(p))
     plan, size = _plan(p), _SIZES[p.size]
     trainer = MaxTrainer(plan)
     untrained = {name: tensor.clone() for name, tensor in trainer.now.items()}

@@ -12,9 +12,11 @@ import torch
 
 from engine.errors import ParameterError
 from engine.figures import Heatmap, Table
+from engine.models import memory
 from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.text import toys as toy_texts
+from engine.toys.costs import _costs
 from engine.toys.maximum import latents as max_latents
 from engine.toys.maximum import proofs as max_proofs
 from engine.toys.maximum import transformer as model
@@ -204,6 +206,25 @@ FEW = {"size": "quick", "numbers": 6, "steps": 20, "dictionary_steps": 12, "widt
 @pytest.mark.parametrize(("stop", "metric"), [(9, "loss"), (7, "fvu")])
 def test_a_stopped_run_goes_on_bit_for_bit_in_either_stage(tmp_path: Path, stop: int, metric: str) -> None:
     stopped_and_resumed("max-of-k", tmp_path, stop=stop, metric=metric, **FEW)
+
+
+def test_a_batch_too_large_for_memory_is_refused_before_it_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda device="cpu": 4_000_000_000)
+    values = {"batch": 1_048_576, "d_model": 512, "k": 8}
+    run = start("max-of-k", tmp_path, size="quick", state="failed", **values)
+    assert "needs about" in run.record().error
+    assert _costs["max-of-k"](check(find("max-of-k").parameters, values)).seconds == 0
+
+
+def test_the_proposed_prompt_is_read_as_the_toy_reads_its_data(tmp_path: Path) -> None:
+    start("max-of-k", tmp_path, **FEW)
+    opened_model = opened("max-of-k", tmp_path)
+    assert opened_model.bos is None  # its sequences have none in front
+    ids = opened_model.encode(opened_model.facts.example)
+    _, text = toy_texts.find("max-of-k-1", tmp_path)
+    assert ids == text.tokens[0].tolist()
 
 
 def test_too_long_a_proof_is_refused_in_a_sentence() -> None:
