@@ -225,5 +225,9 @@ def timed_training(plan: Plan) -> float:
 
 @cost("backdoor")
 def _cost(p: Backdoor) -> Cost:
+    from engine.models.memory import available
+
     plan = plan_of(p)
+    if needed_memory(plan) > available():
+        return Cost(0.0, needed_memory(plan))
     return Cost(1.3 * timed_training(plan), needed_memory(plan), "That includes about 30 % for the movie.")

@@ -232,6 +232,10 @@ def require(p: BackdoorDetection) -> None:
 
 @cost("backdoor-detection")
 def _cost(p: BackdoorDetection) -> Cost:
+    from engine.models.memory import available
+
+    if memory_of(p) > available():
+        return Cost(0.0, memory_of(p))
     plan, setting = plan_of(p), setting_of(p)
     dictionaries = 2 * plan.seeds * len(setting.fractions)
     # Measured: a step of both kinds of dictionary takes about 3 ms and 5 µs for each activation of its batch.

@@ -357,12 +357,15 @@ def _keep(simplex: Simplex, p: BeliefSimplices, run: Run) -> None:
 
 @cost("belief-simplices")
 def _cost(p: BeliefSimplices) -> Cost:
+    from engine.models.memory import available
     from engine.toys.beliefs.simplices import gaussian_twin
     from engine.toys.small_dictionaries import bytes_of
 
+    shapes = [(_SIZES[p.size].samples, D_MODEL, width) for _ in range(2) for _ in _ks(p) for width in _widths(p)]
+    if bytes_of(shapes) > available():
+        return Cost(0.0, bytes_of(shapes))
     few = p.model_copy(update={"size": "quick", "widths": _widths(p), "ks": _ks(p)})
     simplex = _exact(few)  # a step costs the same on fewer samples, and a model's activations are about as wide
     bench = _bench(few, {"simplex": simplex, "control": gaussian_twin(simplex, np.random.default_rng(0))})
-    shapes = [(_SIZES[p.size].samples, D_MODEL, one.job.width) for one in bench.small]
     steps = p.steps or _SIZES[p.size].steps
     return Cost(1.5 * timed(bench.train_step, steps, measured=5), bytes_of(shapes))

@@ -265,11 +265,14 @@ def _keep(p: BeliefStates, run: Run, trainer: Any) -> None:
 
 @cost("belief-states")
 def _cost(p: BeliefStates) -> Cost:
+    from engine.models.memory import available
     from engine.toys.beliefs.hidden_markov import process
     from engine.toys.beliefs.network import BeliefTrainer
     from engine.toys.beliefs.survey import Survey
 
     plan = _plan(p)
+    if _bytes(plan) > available():
+        return Cost(0.0, _bytes(plan))
     trainer = BeliefTrainer(plan, process(p.process, p.x, p.alpha), 1, len(COLUMNS))
     seconds = timed(trainer.train_step, plan.steps)
     survey = Survey(trainer.process, trainer.held_out(), p.seed)

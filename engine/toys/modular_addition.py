@@ -241,9 +241,12 @@ def seconds(p: ModularNetwork, trainer: ModularTrainer) -> float:
 
 @cost("modular-addition")
 def _cost(p: ModularAddition) -> Cost:
+    from engine.models.memory import available
     from engine.toys.modular.training import ModularTrainer
 
     wanted = memory_of(p)
+    if wanted > available():
+        return Cost(0.0, wanted)
     trainer = ModularTrainer(p.plan(), [_setting(p)], [0])
     looking = 0.02 * FRAMES[p.size] * (trainer.plan.shape.p / 53) ** 3
     return Cost(1.1 * seconds(p, trainer) + looking + 3, wanted, "Whether it groks by then is not certain.")

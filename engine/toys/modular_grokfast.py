@@ -156,5 +156,9 @@ def _memory(p: GrokfastComparison) -> int:
 
 @cost("grokfast-comparison")
 def _cost(p: GrokfastComparison) -> Cost:
+    from engine.models.memory import available
+
+    if _memory(p) > available():
+        return Cost(0.0, _memory(p))
     trainer = _sweep(p, [0]).trainer
     return Cost(1.1 * seconds(p, trainer) + 2, _memory(p), "All networks train side by side.")

@@ -204,5 +204,9 @@ def _memory(p: LabelNoise) -> int:
 
 @cost("label-noise")
 def _cost(p: LabelNoise) -> Cost:
+    from engine.models.memory import available
+
+    if _memory(p) > available():
+        return Cost(0.0, _memory(p))
     trainer = _sweep(p, [0]).trainer
     return Cost(1.1 * seconds(p, trainer) + 2, _memory(p), "All networks train side by side.")

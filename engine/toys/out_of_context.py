@@ -385,9 +385,12 @@ def _keep(run: Run, trainer: MetaTrainer) -> None:
 
 @cost("out-of-context")
 def _cost(p: OutOfContext) -> Cost:
+    from engine.models.memory import available
     from engine.toys.definitions.ensemble import MetaTrainer
 
     plan = _plan(p)
+    if _bytes(plan) > available():
+        return Cost(0.0, _bytes(plan))
     trainer = MetaTrainer(plan, 1)
     seconds = timed(trainer.train_step, plan.steps)
     seconds *= 1 + 1.4 * plan.then / plan.steps

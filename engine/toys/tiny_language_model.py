@@ -383,8 +383,11 @@ def _bytes(plan: Plan) -> int:
 
 @cost("tiny-language-model")
 def _cost(p: TinyLanguageModel) -> Cost:
+    from engine.models.memory import available
     from engine.toys.stories.training import StoryTrainer
 
     plan = _plan(p)
+    if _bytes(plan) > available():
+        return Cost(0.0, _bytes(plan))
     trainer = StoryTrainer(replace(plan, stories=min(plan.stories, 500), held_out=min(plan.held_out, 100)))
     return Cost(timed(trainer.train_step, plan.steps), _bytes(plan))

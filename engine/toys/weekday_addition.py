@@ -291,8 +291,11 @@ def _bytes(p: WeekdayAddition) -> int:
 
 @cost("weekday-addition")
 def _cost(p: WeekdayAddition) -> Cost:
+    from engine.models.memory import available
     from engine.toys.weekdays.network import WeekdayTrainer
 
+    if _bytes(p) > available():
+        return Cost(0.0, _bytes(p))
     trainer = WeekdayTrainer(p.widths, p.train_share, p.lr, p.weight_decay, p.seed, [0])
     seconds = timed(trainer.train_step, p.training_steps)
     return Cost(1.15 * seconds + 2, _bytes(p), "Both networks train side by side.")
