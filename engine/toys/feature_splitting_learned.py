@@ -140,7 +140,7 @@ def feature_splitting_learned(p: FeatureSplittingLearned, run: Run) -> None:
 
     size, main = _SIZES[p.size], _main(p)
     memory.require(
-        _bytes(p), "cpu", what="This many cells and dictionaries", way_out="choose fewer tokens, contexts or widths"
+        _bytes(p), "cpu", what="Training on so many cells", way_out="choose fewer tokens, contexts or widths"
     )
     trainer = _trainer(p)
     untrained = trainer.excesses()

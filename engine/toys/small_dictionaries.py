@@ -119,7 +119,10 @@ def bytes_of(dictionaries: Iterable[tuple[int, int, int]]) -> int:
 def demand_memory(dictionaries: Iterable[tuple[int, int, int]]) -> None:
     """Refuse dictionaries of (rows n, d, width) that do not fit. Raises `engine.models.errors.ModelError`."""
     memory.require(
-        bytes_of(dictionaries), "cpu", what="These dictionaries", way_out="choose smaller widths or fewer of them"
+        bytes_of(dictionaries),
+        "cpu",
+        what="Training these dictionaries",
+        way_out="choose smaller widths or fewer of them",
     )
 
 

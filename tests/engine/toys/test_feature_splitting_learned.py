@@ -191,5 +191,5 @@ def test_dictionaries_that_do_not_fit_are_refused_before_anything_is_trained(
     }
     monkeypatch.setattr(memory, "available", lambda device="cpu": 500_000_000)
     run = start("feature-splitting-learned", tmp_path, state="failed", **values)
-    assert "This many cells and dictionaries needs about" in run.record().error
+    assert "Training on so many cells needs about" in run.record().error
     assert not run.metric_names()
