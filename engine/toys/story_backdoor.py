@@ -294,11 +294,14 @@ def _require_memory(p: StoryBackdoor) -> None:
 def _cost(p: StoryBackdoor) -> Cost:
     from dataclasses import replace
 
+    from engine.models.memory import available
     from engine.toys.backdoors.stories import StoryTwins
 
-    plan, setting = plan_of(p), setting_of(p)
+    plan, setting, needed = plan_of(p), setting_of(p), _memory(p)
+    if needed > available():
+        return Cost(0.0, needed)
     small = StoryTwins(replace(plan, seeds=1, stories=max(400, round(1 / plan.poison)), held_out=20))
     training = plan.seeds * timed(small.train_step, plan.steps)
     # Measured: forcing latents on takes most of the search, a dictionary's step about 3 ms and 5 µs an activation.
     search = 2 * plan.seeds * (2.0 + setting.steps * (3e-3 + 5e-6 * setting.batch) + 6e-4 * setting.stories)
-    return Cost(1.3 * training + search, _memory(p), "That includes about 30 % for the movie.")
+    return Cost(1.3 * training + search, needed, "That includes about 30 % for the movie.")

@@ -16,6 +16,7 @@ import torch
 
 from engine.errors import ParameterError
 from engine.figures import Heatmap, Lines, Scatter, Table
+from engine.models import memory
 from engine.runs.declaration import find
 from engine.runs.parameters import check
 from engine.session import find_thing
@@ -25,6 +26,7 @@ from engine.toys.backdoors import stories as science
 from engine.toys.backdoors.stories import KINDS, Plan, StoryTwins, Trigger, before, draw, rows, turned
 from engine.toys.backdoors.stories_detection import LATENTS, StorySearch, captured, material
 from engine.toys.backdoors.stories_show import FEATURES, toy_data
+from engine.toys.costs import _costs
 from engine.toys.story_backdoor import StoryBackdoor, plan_of, setting_of
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 
@@ -233,6 +235,13 @@ def test_parameters_that_make_no_sense_are_named(values: dict[str, Any], said: s
 def test_listing_the_experiments_imports_no_torch() -> None:
     code = "import sys, engine.toys.story_backdoor; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_does_not_fit_is_told_without_timing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 1_000)
+    found = _costs["story-backdoor"](StoryBackdoor(size="paper"))
+    assert found.seconds == 0
+    assert found.memory > 1_000
 
 
 @pytest.mark.slow
