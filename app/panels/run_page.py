@@ -126,14 +126,17 @@ class RunPage(Page):
             self.header.refresh_progress()
         if "metrics" in stale:
             self.plots.refresh()
-        for what in sorted(stale):
-            if what.startswith("figure "):
-                self.figures.show_figure(what.removeprefix("figure "))
+        self._show_stale_figures(stale)
         if "log" in stale:
             self._refresh_log()
         if any(what.startswith("figure ") for what in stale):
             self.timeline.set_steps(self.figures.steps())
         self._show_parts()
+
+    def _show_stale_figures(self, stale: set[str]) -> None:
+        for what in sorted(stale):
+            if what.startswith("figure "):
+                self.figures.show_figure(what.removeprefix("figure "))
 
     def _scrub(self, step: float | None) -> None:
         """Let all views follow the timeline."""
@@ -162,9 +165,10 @@ class RunPage(Page):
             record = self.workbench.record(self.key)
         except SuperscopeError:  # deleted; the window closes the tab
             return
-        self._stale.clear()
+        stale, self._stale = self._stale, set()
         self.header.refresh()
         self.plots.set_runs([(self.key, self.title())], self._described().get("metrics", {}))
+        self._show_stale_figures(stale)  # refreshing takes new ones only: those there may be many, and lie in a file
         self.figures.refresh()
         self.timeline.set_steps(self.figures.steps())
         self.kept.refresh()
