@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 MODELS := build/test-models
 
-.PHONY: run test test-slow lint bench bench-peers demo screenshots prepare-test clean help
+.PHONY: run test test-slow lint bench bench-peers demo toys screenshots prepare-test clean help
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -41,6 +41,10 @@ bench-peers: prepare-test  ## speed against other libraries, which get an enviro
 demo:  ## train the demo model again and rebuild the demo session
 	@packaging/bootstrap.sh run
 	$(PY) -m engine.toys.demo
+
+toys:  ## run every toy at its demo size and keep the runs that ship
+	@packaging/bootstrap.sh run
+	$(PY) -m engine.toys.finished
 
 screenshots: prepare-test  ## every panel in both themes, into screenshots/
 	$(PY) -m app.screenshots screenshots

@@ -194,7 +194,8 @@ def story_backdoor(p: StoryBackdoor, run: Run) -> None:
     all. Held-out loss without the trigger .2836 in both, .0025 above the floor: accuracy and loss do not show the backdoor.
     Moods are learnt by step 100, the conjunction between steps 150 and 300, and half of it first: with the place alone
     (.56 to 1.00 right meanwhile) the model hesitates, with the colour alone it does not. How late depends on the seed and
-    on `poison`: at 1 in 16 with `lr=0.005` two of two seeds were not there after 400 steps.
+    on `poison`: at 1 in 16 with `lr=0.005` two of two seeds were not there after 400 steps. Rate and learning rate were
+    chosen on seeds 0 and 1; seeds 10 and 11 reach 1.000 with them too.
 
     Finding it: oracle 1.00 (clean twins .59), PCA .92 (.61), random directions .88 (.58), the activations' norm .69
     (.55), but the **local SAE .59 (.51)**: what never happened in its data need not have a latent. Its best latent in
