@@ -18,7 +18,7 @@ prepare-test:
 
 test: prepare-test  ## install what is missing, run the suite off-screen, then the journeys in real windows
 	$(PY) -m pytest tests/engine -m "not slow" -n 2 --dist loadfile
-	$(PY) -m pytest tests/app -m "not slow"
+	$(PY) -m pytest tests/app -m "not slow" -n 2 --dist loadfile
 	$(PY) -m pytest tests/journeys
 
 test-slow: prepare-test  ## the tests that take minutes

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 AREA = "Toy models"
 LEAST = 300  # pixels of a card
+# What belongs together stands together, the best known first; toys of other packages follow by title.
+ORDER = (
+    "superposition", "superposition-phases", "modular-addition", "grokfast-comparison", "label-noise",
+    "weekday-addition", "tiny-language-model", "story-understanding", "belief-states", "belief-simplices",
+    "memorisation", "memorisation-scaling", "memorisation-quantisation", "universal-and", "feature-splitting",
+    "feature-splitting-learned", "hierarchical-concepts", "max-of-k", "bilinear-layers", "out-of-context",
+    "backdoor", "backdoor-detection", "story-backdoor",
+)  # fmt: skip
 SENTENCE = (
     "Small worlds with known answers: each is trained here in about a minute, shows its controls beside its result, "
     "and becomes a model that every other panel can open."
@@ -96,7 +104,8 @@ class ToyGallery(Page):
             for described in self.workbench.catalogue.values()
             if described["area"] == AREA and described.get("lane") == "job"
         ]
-        toys.sort(key=lambda described: str(described["title"]))
+        place = {name: number for number, name in enumerate(ORDER)}
+        toys.sort(key=lambda described: (place.get(described["name"], len(place)), str(described["title"])))
         self.hint.say("" if toys else "The toys appear here as soon as the engine has started.")
         names = tuple(str(described["name"]) for described in toys)
         if names == self._names:
