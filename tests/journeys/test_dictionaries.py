@@ -22,6 +22,12 @@ def choose(person: Person, field: str, value: str) -> None:
     person.press("Return")
 
 
+def steps_since_change(home: Path) -> float:
+    """Steps that are recorded since a person acted on the third run last."""
+    run = recordings(home)["train-dictionary-3"]
+    return float(run.metric("lr")[-1, 0] - run.record().facts["actions"][-1]["step"])
+
+
 def test_a_person_trains_a_family_acts_on_a_run_and_hands_a_dictionary_on(
     person: Person, home: Path, tmp_path: Path
 ) -> None:
@@ -58,6 +64,7 @@ def test_a_person_trains_a_family_acts_on_a_run_and_hands_a_dictionary_on(
     person.press("Return")
     person.wait_until(lambda: person.see("learning rate 0.0005", exact=False), "the word that it was changed")
     person.screenshot("06-acted-on")
+    person.wait_until(lambda: steps_since_change(home) > 40, "some steps with the new learning rate")
     person.click("Stop and keep", kind="QPushButton")
     person.wait_until(lambda: state_of_run(person) == "stopped", "the run to stop", 30)
     run = recordings(home)["train-dictionary-3"]
