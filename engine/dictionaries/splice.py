@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,44 +16,13 @@ from engine.dictionaries.errors import DictionaryError
 from engine.dictionaries.form import Dictionary
 from engine.dictionaries.metrics import Fit, Recovery
 from engine.dictionaries.quality import Quality
+from engine.models.editing import Hooks, splicing
 from engine.models.opening import OpenModel
 from engine.runs.run import Run
 
 Array: TypeAlias = npt.NDArray[Any]
-Replace: TypeAlias = Callable[[Tensor], Tensor]
-Hooks: TypeAlias = list[tuple[str | Callable[..., Any], Callable[..., Any]]]
 LOGITS = 1 << 24  # logits of one forward pass held at once (64 MB); the clean ones are held beside others
 KEPT = 1 << 28  # bytes of clean predictions that a probe holds on to
-RESID_MID = re.compile(r"blocks\.(\d+)\.hook_resid_mid")
-
-
-def splicing(hook: str, replace: Replace) -> Hooks:
-    """Hooks that put ``replace(x)`` in place of the activations x (batch, position, width) of ``hook``.
-
-    Heads are flattened into the width and unflattened again. ``blocks.L.hook_resid_mid`` is in
-    TransformerLens 4.3 only a name for the input of the norm before the MLP: an edit there would change the
-    MLP's input and not the residual stream. The difference is therefore added to the attention's output.
-    """
-    middle = RESID_MID.fullmatch(hook)
-    if middle is None:
-
-        def edit(activations: Tensor, hook: Any = None) -> Tensor:
-            flat = activations.flatten(2)
-            return replace(flat).reshape(activations.shape).to(activations.dtype)
-
-        return [(hook, edit)]
-
-    block = f"blocks.{middle[1]}"
-    before: list[Tensor] = []
-
-    def keep(activations: Tensor, hook: Any = None) -> None:
-        before[:] = [activations]
-
-    def add(activations: Tensor, hook: Any = None) -> Tensor:
-        x = before[0] + activations
-        return (activations + (replace(x) - x)).to(activations.dtype)
-
-    return [(f"{block}.hook_resid_pre", keep), (f"{block}.hook_attn_out", add)]
 
 
 @dataclass(frozen=True)

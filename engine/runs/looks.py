@@ -109,7 +109,13 @@ class LookLane:
             parameters = check(experiment.parameters, question.parameters)
         except SuperscopeError as problem:
             return failed(str(problem))
-        sink = MemorySink(lambda progress: self._send(LookProgressed(question.look, question.panel, progress)))
+
+        def so_far() -> None:
+            if not look.control.stopped:
+                found = dict(sink.figures), dict(sink.facts), dict(sink.arrays)
+                self._send(Answered(question.look, question.panel, *found, done=False))
+
+        sink = MemorySink(lambda progress: self._send(LookProgressed(question.look, question.panel, progress)), so_far)
         try:
             run = Run(
                 f"look-{question.look}", sink, look.control, seed=int(getattr(parameters, "seed", 0)), work=self.work

@@ -41,6 +41,15 @@ HookName: TypeAlias = Annotated[
     str,
     Field(min_length=1, description="Hook point of the model, as it names it", json_schema_extra=_extra("hook")),
 ]
+PromptsRef: TypeAlias = Annotated[
+    str,
+    Field(
+        min_length=1,
+        description="Prompt set: sentiment, gender, digits, days, story-sentiment, story-gender, sums, a .csv or .jsonl "
+        "file, prompts:ID of this session, or the rows themselves as JSON lines",
+        json_schema_extra=_extra("prompts"),
+    ),
+]
 Prompt: TypeAlias = Annotated[str, Field(description="Text to run the model on", json_schema_extra=_extra("prompt"))]
 Tokens: TypeAlias = Annotated[
     int,

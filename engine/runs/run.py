@@ -58,6 +58,7 @@ class Sink(Protocol):
     def fact(self, name: str, value: Json) -> None: ...
     def log(self, level: str, text: str) -> None: ...
     def checkpoint(self, checkpoint: Checkpoint) -> None: ...
+    def flush(self) -> None: ...
 
 
 class Run:
@@ -227,6 +228,11 @@ class Run:
     def say(self, text: str, level: Literal["info", "warning"] = "info") -> None:
         """Write a line to the log, for the person."""
         self._sink.log(level, text)
+
+    def flush(self) -> None:
+        """Answer a look with what was shown and said so far, while it goes on; a job's output is seen as it comes."""
+        self.point()
+        self._sink.flush()
 
     def checkpoint(self, values: Mapping[str, Json], arrays: Mapping[str, Array]) -> None:
         """Store what resuming needs, replacing the previous checkpoint as a whole."""

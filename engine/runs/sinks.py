@@ -43,6 +43,9 @@ class NullSink:
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """What resuming needs."""
 
+    def flush(self) -> None:
+        """What was put out so far should be seen now."""
+
 
 class FanOut:
     """Passes everything on to each of ``sinks`` in order; the recording comes first, so that what is seen is safe."""
@@ -82,17 +85,29 @@ class FanOut:
         for sink in self._sinks:
             sink.checkpoint(checkpoint)
 
+    def flush(self) -> None:
+        for sink in self._sinks:
+            sink.flush()
+
 
 class MemorySink(NullSink):
-    """Holds a look's figures, facts and arrays until it is answered; ``on_progress`` hears how far it is."""
+    """Holds a look's figures, facts and arrays until it is answered; ``on_progress`` hears how far it is.
 
-    def __init__(self, on_progress: Callable[[Progress], None] = lambda progress: None) -> None:
+    ``on_flush`` is called when what it holds should be seen before the look has ended.
+    """
+
+    def __init__(
+        self,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_flush: Callable[[], None] | None = None,
+    ) -> None:
         self.figures: dict[str, Figure] = {}
         self.facts: dict[str, Json] = {}
         self.arrays: dict[str, Array] = {}
         self.rows: dict[str, list[tuple[float, float, float]]] = {}
         self.lines: list[tuple[str, str]] = []
         self._on_progress = on_progress
+        self._on_flush = on_flush
 
     def progress(self, progress: Progress) -> None:
         self._on_progress(progress)
@@ -112,6 +127,10 @@ class MemorySink(NullSink):
 
     def log(self, level: str, text: str) -> None:
         self.lines.append((level, text))
+
+    def flush(self) -> None:
+        if self._on_flush is not None:
+            self._on_flush()
 
 
 class MessageSink:
@@ -145,3 +164,6 @@ class MessageSink:
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         self._changed()
+
+    def flush(self) -> None:
+        """A job's messages are sent as they come."""

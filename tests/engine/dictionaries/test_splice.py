@@ -9,8 +9,9 @@ import torch
 from engine.dictionaries import splice
 from engine.dictionaries.errors import DictionaryError
 from engine.dictionaries.form import Dictionary, DictionaryConfig
-from engine.dictionaries.splice import Probe, evaluate, splicing
+from engine.dictionaries.splice import Probe, evaluate
 from engine.models.capture import capture
+from engine.models.editing import splicing
 
 HOOK = "blocks.0.hook_resid_post"
 MLP = ("blocks.0.ln2.hook_out", "blocks.0.hook_mlp_out")
