@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from app.deaths import Deaths
     from app.engine_client import EngineClient
-    from app.live import LiveRun
     from app.looks import Looks
+    from app.run_data import RunData
     from engine.figures.kinds import Figure
     from engine.runs.messages import Answered, LookProgressed, Message
     from engine.runs.movies import Movie
@@ -86,6 +86,7 @@ class Workbench(QObject):
     engine: EngineClient
     _looks: Looks
     _deaths: Deaths
+    _data: RunData
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -94,7 +95,6 @@ class Workbench(QObject):
         self.painter = PaintScheduler(self)
         self.commands = CommandRegistry(self)
         self.catalogue: Catalogue = {}
-        self._live: dict[str, LiveRun] = {}
 
     # ---- beginning and end
 
@@ -122,8 +122,10 @@ class Workbench(QObject):
 
     def use(self, session: Session) -> None:
         """Show another session; the previous one is closed by who calls."""
+        from app.run_data import RunData
+
         self.session = session
-        self._live.clear()
+        self._data = RunData(session)
         self._looks.forget()
         if self.engine.alive:
             self.say_session()
@@ -165,11 +167,10 @@ class Workbench(QObject):
 
     def resume(self, run: str) -> None:
         """Go on with a stopped or interrupted run, as the same run."""
-        from app.live import LiveRun
         from engine.runs.messages import Start
 
         record = replace(self.record(run), state="queued", error="", traceback="", ended=None)
-        self._live.setdefault(run, LiveRun()).resume()
+        self._data.resume(run)
         self.session.update_run(record)
         self.run_changed.emit(run)
         folder = str(self.session.run_folder(run))
@@ -292,26 +293,17 @@ class Workbench(QObject):
         return self.session.run(run)
 
     def metric_names(self, run: str) -> list[str]:
-        live = self._live.get(run)
-        return sorted({*(live.metrics if live else ()), *self.session.metric_names(run)})
+        return self._data.metric_names(run)
 
     def metric(self, run: str, name: str) -> npt.NDArray[np.float64]:
         """Rows (n, 3): step, value, seconds; the live ones where the run is or was live here."""
-        live = self._live.get(run)
-        if live is not None and name in live.metrics:
-            return live.metrics[name].rows
-        rows: npt.NDArray[np.float64] = self.session.metric(run, name)
-        return rows
+        return self._data.metric(run, name)
 
     def figure_names(self, run: str) -> list[str]:
-        live = self._live.get(run)
-        return list(dict.fromkeys([*self.session.figure_names(run), *(live.figures if live else ())]))
+        return self._data.figure_names(run)
 
     def figure(self, run: str, name: str) -> Figure:
-        live = self._live.get(run)
-        if live is not None and name in live.figures:
-            return live.figures[name]
-        return self.session.figure(run, name)
+        return self._data.figure(run, name)
 
     def movie_names(self, run: str) -> list[str]:
         """Names of the run's figures that have frames."""
@@ -323,8 +315,7 @@ class Workbench(QObject):
 
     def progress(self, run: str) -> Progress | None:
         """The latest progress of a run that is live here."""
-        live = self._live.get(run)
-        return live.progress if live is not None else None
+        return self._data.progress(run)
 
     # ---- the window
 
@@ -402,11 +393,6 @@ class Workbench(QObject):
         schema = self.catalogue.get(experiment, {}).get("parameters", {})
         return schema.get("properties", {}).get(name, {}).get("default", otherwise)
 
-    def _live_run(self, run: str) -> LiveRun:
-        from app.live import LiveRun
-
-        return self._live.setdefault(run, LiveRun())
-
     def _learn(self, said: Any) -> None:
         from engine.runs.catalogue import by_name
 
@@ -427,20 +413,15 @@ class Workbench(QObject):
         self.session_edited.emit()
 
     def _progress(self, said: Any) -> None:
-        self._live_run(said.run).progress = said.progress
+        self._data.proceed(said.run, said.progress)
         self.run_progressed.emit(said.run)
 
     def _measure(self, said: Any) -> None:
-        live = self._live_run(said.run)
-        for name, rows in said.rows.items():
-            recorded = None
-            if live.resumed and name not in live.metrics and name in self.session.metric_names(said.run):
-                recorded = self.session.metric(said.run, name)
-            live.measure(name, rows, recorded)
+        self._data.measure(said.run, said.rows)
         self.run_measured.emit(said.run)
 
     def _show(self, said: Any) -> None:
-        self._live_run(said.run).figures[said.name] = said.figure
+        self._data.show(said.run, said.name, said.figure)
         self.run_shown.emit(said.run, said.name)
 
     def _died(self, sentence: str, details: str) -> None:
