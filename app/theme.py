@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from string import Template
 from typing import Literal, TypeAlias
 
 from PySide6.QtCore import Qt
@@ -131,138 +132,23 @@ def style_sheet(look: Theme) -> str:
     Fusion draws the outlines of fields a shade darker than the window, which is invisible on a
     dark one; here they keep a contrast of 3 : 1 (WCAG 1.4.11).
     """
-    soft = look.blend(look.accent, 0.14).name()
-    hover = look.blend(look.text, 0.06).name()
-    outline = edge(look).name()
-    bar = look.blend(look.muted, 0.45, look.panel).name()
-    icons = (places.resources() / "icons").as_posix()
-    c = {
-        name: getattr(look, name).name()
-        for name in ("canvas", "panel", "line", "text", "muted", "accent", "good", "warning", "bad")
+    names = ("canvas", "panel", "line", "text", "muted", "accent", "good", "warning", "bad")
+    colours = {name: getattr(look, name) for name in names} | {
+        "soft": look.blend(look.accent, 0.14),
+        "hover": look.blend(look.text, 0.06),
+        "outline": edge(look),
+        "bar": look.blend(look.muted, 0.45, look.panel),
+        "pressed": look.blend(look.text, 0.14, look.accent),
+        "faded": look.blend(look.muted, 0.7),
+        "button": look.blend(look.text, 0.08) if look.is_dark else look.blend(look.canvas, 0.6),
     }
-    pressed = look.blend(look.text, 0.14, look.accent).name()
-    faded = look.blend(look.muted, 0.7).name()
-    return f"""
-    QToolTip {{ background: {c["canvas"]}; color: {c["text"]}; border: 1px solid {c["line"]}; padding: {XS}px; }}
-    QMainWindow::separator {{ background: {c["line"]}; width: 1px; height: 1px; }}
-    QMainWindow::separator:hover {{ background: {c["accent"]}; }}
-    QSplitter::handle {{ background: {c["line"]}; }}
-    QMenuBar {{ background: {c["panel"]}; border-bottom: 1px solid {c["line"]}; }}
-    QMenuBar::item {{ padding: 6px {S}px; background: transparent; }}
-    QMenuBar::item:selected {{ background: {hover}; }}
-    QStatusBar {{ background: {c["panel"]}; border-top: 1px solid {c["line"]}; }}
-    QStatusBar::item {{ border: 0; }}
-
-    QTabWidget::pane {{ border: 0; border-top: 1px solid {c["line"]}; }}
-    QTabBar {{ background: {c["panel"]}; }}
-    QTabBar::tab {{ background: {c["panel"]}; color: {c["muted"]}; padding: 6px {M}px; border: 0;
-        border-bottom: 2px solid transparent; }}
-    QTabBar::tab:hover {{ color: {c["text"]}; background: {hover}; }}
-    QTabBar::tab:selected {{ color: {c["text"]}; border-bottom: 2px solid {c["accent"]}; }}
-    QTabBar QToolButton {{ background: {c["panel"]}; border: 0; }}
-    QTabBar QToolButton:hover {{ background: {hover}; }}
-    QTabBar::tab:focus {{ color: {c["accent"]}; }}
-
-    QLineEdit, QComboBox, QSpinBox, QPlainTextEdit[role="field"], QTextEdit[role="field"] {{ background: {c["canvas"]};
-        border: 1px solid {outline}; border-radius: {RADIUS}px; padding: 3px 5px; selection-background-color: {c["accent"]};
-        selection-color: {c["canvas"]}; }}
-    QLineEdit:focus, QComboBox:focus, QSpinBox:focus, QPlainTextEdit[role="field"]:focus, QTextEdit[role="field"]:focus {{
-        border: 2px solid {c["accent"]}; padding: 2px 4px; }}
-    QSpinBox::up-button, QSpinBox::down-button {{ subcontrol-origin: border; border: 0; width: 18px; }}
-    QSpinBox::up-button {{ subcontrol-position: top right; }}
-    QSpinBox::down-button {{ subcontrol-position: bottom right; }}
-    QSpinBox::up-arrow {{ image: url("{icons}/up-{look.name}.png"); width: 9px; height: 9px; }}
-    QSpinBox::down-arrow {{ image: url("{icons}/down-{look.name}.png"); width: 9px; height: 9px; }}
-    QLineEdit[role="title"] {{ background: transparent; border: 0; border-bottom: 1px solid transparent;
-        border-radius: 0; padding: 2px 0; }}
-    QLineEdit[role="title"]:hover {{ border-bottom-color: {c["line"]}; }}
-    QLineEdit[role="title"]:focus {{ border-bottom-color: {c["accent"]}; }}
-    QLineEdit:disabled, QComboBox:disabled, QSpinBox:disabled {{ color: {faded}; border-color: {c["line"]}; }}
-    QComboBox QLineEdit, QSpinBox QLineEdit, QAbstractItemView QLineEdit {{ border: 0; padding: 0; }}
-    QAbstractItemView QLineEdit {{ border: 1px solid {c["accent"]}; }}
-    QComboBox::drop-down {{ border: 0; width: 18px; }}
-    QComboBox::down-arrow {{ image: url("{icons}/down-{look.name}.png"); width: 12px; height: 12px; }}
-
-    QPushButton {{ background: {look.blend(look.canvas, 0.6).name() if not look.is_dark else look.blend(look.text, 0.08).name()};
-        border: 1px solid {outline}; border-radius: {RADIUS}px; padding: 4px {M}px; }}
-    QPushButton:hover {{ background: {hover}; }}
-    QPushButton:pressed, QPushButton:checked {{ background: {soft}; }}
-    QPushButton:focus {{ border: 2px solid {c["accent"]}; padding: 3px 11px; }}
-    QPushButton:disabled {{ color: {faded}; border-color: {c["line"]}; }}
-    QToolButton[role="quiet"]::menu-indicator {{ image: none; }}
-    QToolButton[role="legend"] {{ border: 1px solid transparent; border-radius: {RADIUS}px; padding: 1px {XS}px;
-        background: transparent; }}
-    QToolButton[role="legend"]:hover {{ background: {hover}; }}
-    QToolButton[role="legend"]:focus {{ border-color: {look.accent.name()}; }}
-    QToolButton[role="legend"]:!checked {{ color: {look.muted.name()}; }}
-    QPushButton[role="primary"] {{ background: {c["accent"]}; color: {c["canvas"]}; border: 1px solid {c["accent"]};
-        padding: 5px {L}px; font-weight: 600; }}
-    QPushButton[role="primary"]:hover {{ background: {pressed}; }}
-    QPushButton[role="primary"]:focus {{ border: 2px solid {c["text"]}; padding: 4px 15px; }}
-    QPushButton[role="primary"]:disabled {{ background: {c["line"]}; color: {c["muted"]}; border-color: {c["line"]}; }}
-    QPushButton[role="card"] {{ background: {c["canvas"]}; border: 1px solid {c["line"]}; text-align: left; }}
-    QPushButton[role="card"]:hover {{ background: {soft}; border-color: {c["accent"]}; }}
-    QPushButton[role="card"]:focus {{ border: 2px solid {c["accent"]}; }}
-    QPushButton[role="link"] {{ background: transparent; border: 1px solid transparent; color: {c["accent"]};
-        padding: 3px 0; text-align: left; }}
-    QPushButton[role="link"]:hover {{ text-decoration: underline; }}
-    QPushButton[role="link"]:focus {{ border: 1px solid {c["accent"]}; }}
-    QToolButton[role="quiet"] {{ border: 1px solid transparent; border-radius: {RADIUS}px; padding: 3px;
-        background: transparent; }}
-    QToolButton[role="quiet"]:hover {{ background: {hover}; }}
-    QToolButton[role="quiet"]:focus {{ border-color: {c["accent"]}; }}
-    QToolButton[role="quiet"]:checked, QToolButton[role="quiet"]:pressed {{ background: {soft}; }}
-    QToolButton[role="quiet"]::menu-indicator {{ image: none; width: 0; }}
-
-    QCheckBox::indicator, QRadioButton::indicator {{ width: 14px; height: 14px; border: 1px solid {outline};
-        background: {c["canvas"]}; }}
-    QCheckBox::indicator {{ border-radius: 3px; }}
-    QRadioButton::indicator {{ border-radius: 8px; }}
-    QCheckBox::indicator:checked {{ background: {c["accent"]}; border-color: {c["accent"]};
-        image: url("{icons}/check-{look.name}.png"); }}
-    QRadioButton::indicator:checked {{ border: 5px solid {c["accent"]}; width: 6px; height: 6px; }}
-    QCheckBox::indicator:focus, QRadioButton::indicator:focus {{ border-color: {c["accent"]}; }}
-    QCheckBox:focus, QRadioButton:focus {{ color: {c["accent"]}; }}
-    QCheckBox::indicator:disabled, QRadioButton::indicator:disabled {{ border-color: {c["line"]}; }}
-
-    QProgressBar {{ background: {c["line"]}; border: 0; border-radius: {RADIUS}px; text-align: center; }}
-    QProgressBar::chunk {{ background: {c["accent"]}; border-radius: {RADIUS}px; }}
-    QScrollBar:vertical {{ background: transparent; width: 12px; margin: 0; }}
-    QScrollBar:horizontal {{ background: transparent; height: 12px; margin: 0; }}
-    QScrollBar::handle {{ background: {bar}; border-radius: 3px; margin: 3px; }}
-    QScrollBar::handle:vertical {{ min-height: 28px; }}
-    QScrollBar::handle:horizontal {{ min-width: 28px; }}
-    QScrollBar::handle:hover {{ background: {c["muted"]}; }}
-    QScrollBar::add-line, QScrollBar::sub-line {{ width: 0; height: 0; }}
-    QScrollBar::add-page, QScrollBar::sub-page {{ background: transparent; }}
-
-    QTreeView, QListView, QTableView {{ outline: 0; }}
-    QTreeView::item, QListView::item {{ padding: 3px 2px; border: 0; }}
-    QTreeView::item:hover, QListView::item:hover {{ background: {hover}; }}
-    QTreeView::item:selected, QListView::item:selected, QTableView::item:selected {{ background: {soft}; color: {c["text"]}; }}
-    QTreeView[role="side"] {{ background: {c["panel"]}; }}
-    QTreeView::item:focus, QListView::item:focus {{ border: 1px solid {c["accent"]}; }}
-
-    QFrame[role="card"] {{ background: {c["canvas"]}; border: 1px solid {c["line"]}; border-radius: {RADIUS}px; }}
-    QFrame[role="bar"] {{ background: {c["panel"]}; border: 0; border-top: 1px solid {c["line"]}; }}
-    QFrame[role="notice"] {{ background: {c["canvas"]}; border: 1px solid {c["line"]};
-        border-left: 3px solid {c["accent"]}; }}
-    QFrame[role="notice-warning"] {{ background: {c["canvas"]}; border: 1px solid {c["line"]};
-        border-left: 3px solid {c["warning"]}; }}
-    QFrame[role="notice-error"] {{ background: {c["canvas"]}; border: 1px solid {c["line"]};
-        border-left: 3px solid {c["bad"]}; }}
-    QTableView[role="figure"], QTreeView[role="figure"] {{ border: 0; }}
-    QTableView[role="figure"]::item {{ padding: 0 {S}px; }}
-    QTableView[role="figure"] QHeaderView, QTreeView[role="figure"] QHeaderView {{ background: {look.canvas.name()}; }}
-    QTableView[role="figure"] QHeaderView::section, QTreeView[role="figure"] QHeaderView::section {{
-        background: {look.canvas.name()}; color: {look.muted.name()};
-        border: 0; border-bottom: 1px solid {look.line.name()}; padding: {XS}px {S}px; }}
-    QLabel[role="muted"] {{ color: {c["muted"]}; }}
-    QLabel[role="bad"] {{ color: {c["bad"]}; }}
-    QLabel[role="warning"] {{ color: {c["warning"]}; }}
-    QLabel[role="good"] {{ color: {c["good"]}; }}
-    QWidget[role="canvas"] {{ background: {c["canvas"]}; }}
-    """
+    words = {name: colour.name() for name, colour in colours.items()} | {
+        "theme": look.name,
+        "icons": (places.resources() / "icons").as_posix(),
+        **{name: str(size) for name, size in (("XS", XS), ("S", S), ("M", M), ("L", L), ("RADIUS", RADIUS))},
+    }
+    template = (places.resources() / "themes" / "window.qss").read_text(encoding="utf-8")
+    return Template(template).substitute(words)
 
 
 def apply(application: QApplication, look: Theme) -> None:

@@ -39,7 +39,10 @@ MENUS: dict[str, tuple[str, ...]] = {
 def add_all(window: MainWindow) -> None:
     """Put every command into the registry."""
     _file(window)
+    _ways_to_begin(window)
     _edit(window)
+    _selected(window)
+    _selected_runs(window)
     add_run(window)
     add_view(window)
     add_help(window)
@@ -73,34 +76,6 @@ def _file(window: MainWindow) -> None:
         help="Open a .superscope file",
     )
     add(
-        "file.demo",
-        "Open the demo session",
-        window.sessions.open_demo,
-        group=group,
-        icon="demo",
-        possible=begun,
-        help="A small trained model with finished runs, as an unsaved copy",
-    )
-    add(
-        "file.model",
-        "Open a model…",
-        lambda: window.workbench.open_panel("open-model"),
-        group=group,
-        shortcut="Ctrl+Shift+O",
-        icon="models",
-        possible=begun,
-        help="Open a model by name, from a file or a folder",
-    )
-    add(
-        "file.toy",
-        "Toy models",
-        lambda: window.workbench.open_panel("toys"),
-        group=group,
-        icon="train",
-        possible=begun,
-        help="Small worlds with known answers, to train or to look at",
-    )
-    add(
         "file.save",
         "Save",
         window.sessions.save,
@@ -130,8 +105,45 @@ def _file(window: MainWindow) -> None:
     add("file.quit", "Quit", window.close, group=group, shortcut="Ctrl+Q", help="Close the window")  # fmt: skip
 
 
+def _ways_to_begin(window: MainWindow) -> None:
+    add = window.workbench.commands.add
+    group = "File"
+
+    def begun() -> bool:
+        return window.workbench.begun
+
+    add(
+        "file.demo",
+        "Open the demo session",
+        window.sessions.open_demo,
+        group=group,
+        icon="demo",
+        possible=begun,
+        help="A small trained model with finished runs, as an unsaved copy",
+    )
+    add(
+        "file.model",
+        "Open a model…",
+        lambda: window.workbench.open_panel("open-model"),
+        group=group,
+        shortcut="Ctrl+Shift+O",
+        icon="models",
+        possible=begun,
+        help="Open a model by name, from a file or a folder",
+    )
+    add(
+        "file.toy",
+        "Toy models",
+        lambda: window.workbench.open_panel("toys"),
+        group=group,
+        icon="train",
+        possible=begun,
+        help="Small worlds with known answers, to train or to look at",
+    )
+
+
 def _edit(window: MainWindow) -> None:
-    add, workbench, chosen = window.workbench.commands.add, window.workbench, window.selection
+    add, workbench = window.workbench.commands.add, window.workbench
     group = "Edit"
     add(
         "edit.undo",
@@ -171,6 +183,10 @@ def _edit(window: MainWindow) -> None:
         icon="search",
         help="Go to the search line above the session",
     )
+
+
+def _selected(window: MainWindow) -> None:
+    add, chosen = window.workbench.commands.add, window.selection
     group = "Selection"
     tree = window.tree.view
     add(
@@ -222,6 +238,11 @@ def _edit(window: MainWindow) -> None:
         possible=chosen.one,
         help="A text that belongs to it",
     )
+
+
+def _selected_runs(window: MainWindow) -> None:
+    add, chosen = window.workbench.commands.add, window.selection
+    group = "Selection"
     add(
         "item.compare",
         "Compare",

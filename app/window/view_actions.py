@@ -54,6 +54,13 @@ def add_run(window: MainWindow) -> None:
         possible=lambda: window.current_run() is not None,
         help="End the run; what it has found is kept",
     )
+    _add_form(window)
+    _add_engine(window)
+
+
+def _add_form(window: MainWindow) -> None:
+    add, side = window.workbench.commands.add, window.form_side
+    group = "Run"
     add(
         "run.command",
         "Copy form as command",
@@ -72,6 +79,11 @@ def add_run(window: MainWindow) -> None:
         possible=lambda: side.shows_form,
         help="The Python for what the form says",
     )
+
+
+def _add_engine(window: MainWindow) -> None:
+    add = window.workbench.commands.add
+    group = "Run"
     add(
         "run.resume",
         "Resume interrupted runs",
