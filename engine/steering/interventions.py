@@ -171,7 +171,7 @@ class Ablation:
     mean: Tensor
 
     def __call__(self, x: Tensor, strength: float) -> Tensor:
-        unit = (self.direction / self.direction.norm()).to(x.device)
+        unit: Tensor = (self.direction / self.direction.norm()).to(x.device)
         return x - strength * ((x - self.mean.to(x.device)) @ unit)[:, None] * unit
 
 
