@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +25,6 @@ from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 PLAN = Plan(
     layers=2, d_model=16, heads=2, d_head=8, d_mlp=24, context=6, batch=16, steps=40, lr=1e-3, held_out=80, seed=3
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_the_fast_network_is_the_native_transformer_with_its_weights() -> None:
@@ -157,11 +147,6 @@ def test_processes_without_beliefs_are_refused(values: dict[str, Any], said: str
     with pytest.raises(ParameterError) as problem:
         check(find("belief-states").parameters, values)
     assert said in str(problem.value)
-
-
-def test_listing_the_experiment_imports_no_torch() -> None:
-    code = "import sys, engine.toys.belief_states; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.slow

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +22,6 @@ from tests.engine.toys.running import quick, stopped_and_resumed
 
 NAME = "bilinear-layers"
 PLAN = Plan(embed=0, hidden=12, steps=800, batch=16, lr=1e-2, weight_decay=1e-4, noise=0.0, seed=0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def random_layer(seed: int, embed: int = 0) -> tuple[np.ndarray, ...]:
@@ -217,8 +207,3 @@ def test_the_cost_is_known_before_the_start() -> None:
     found = _costs[NAME](check(find(NAME).parameters, {"size": "paper", "task": "images"}))
     assert found.seconds > 10
     assert found.memory > 100_000_000
-
-
-def test_listing_the_experiment_imports_no_torch() -> None:
-    code = "import sys, engine.toys.bilinear; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

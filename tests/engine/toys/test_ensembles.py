@@ -19,14 +19,6 @@ from engine.toys.training import generator
 MODELS, M, F, B = 6, 3, 7, 64
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def loss_of(weights: Tensor, bias: Tensor, importance: Tensor, x_FB: Tensor, relu: bool) -> Tensor:
     """The loss as it is written in the paper, for autograd."""
     before = (x_FB.T @ weights.T) @ weights + bias

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +36,6 @@ from engine.toys.training import generator
 from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 
 NAMES = ("a", "b", "bias", "out", "offset")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -325,12 +315,6 @@ def test_sizes_that_make_no_sense_are_refused(name: str, values: dict[str, Any],
     with pytest.raises(ParameterError) as problem:
         check(find(name).parameters, values)
     assert said in str(problem.value)
-
-
-@pytest.mark.parametrize("module", ["memorisation", "memorisation_scaling", "memorisation_quantisation"])
-def test_listing_the_experiment_imports_no_torch(module: str) -> None:
-    code = f"import sys, engine.toys.{module}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_entropies_of_several_models_are_those_of_each() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,14 +16,6 @@ from engine.toys.training import generator
 from tests.engine.toys.running import quick, stopped_and_resumed
 
 VALUES = torch.randn(3, 200, generator=generator(0, 0))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def error(values: torch.Tensor, other: torch.Tensor) -> float:

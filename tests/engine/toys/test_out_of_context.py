@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +42,6 @@ PLAN = Plan(
     seeds=3, seed=5, words=80, asked=60, d_model=8, d_mlp=16, steps=30, lr=3e-3, then=5, then_lr=1e-3, longest=30,
     batch=16, decay=0.1, std=0.2,
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_words_are_distinct_single_words_and_no_colours() -> None:
@@ -288,11 +278,6 @@ def test_parameters_that_make_no_sense_are_refused(values: dict[str, Any], said:
     with pytest.raises(ParameterError) as problem:
         check(find("out-of-context").parameters, values)
     assert said in str(problem.value)
-
-
-def test_listing_the_experiment_imports_no_torch() -> None:
-    code = "import sys, engine.toys.out_of_context; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.slow

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -31,14 +29,6 @@ from tests.engine.toys.running import quick, start
 
 NAME = "story-understanding"
 WORDS = len(VOCABULARY)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def take(count: int, seed: int = 0, stream: int = 0) -> rules.Texts:
@@ -361,8 +351,3 @@ def test_the_cost_is_known_before_the_start() -> None:
     found = _costs[NAME](check(find(NAME).parameters, {}))
     assert 0.5 < found.seconds < 120
     assert found.memory > 10_000_000
-
-
-def test_listing_the_experiment_imports_no_torch() -> None:
-    code = "import sys, engine.toys.story_understanding; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

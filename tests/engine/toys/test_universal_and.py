@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +42,6 @@ from tests.engine.toys.running import opened, quick, start, stopped_and_resumed
 
 WORLD = World(32, 3)
 SMALL = World(10, 3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -333,8 +323,3 @@ def test_sizes_that_make_no_sense_are_refused(values: dict[str, Any], said: str)
     with pytest.raises(ParameterError) as problem:
         check(find("universal-and").parameters, values)
     assert said in str(problem.value)
-
-
-def test_listing_the_experiment_imports_no_torch() -> None:
-    code = "import sys, engine.toys.universal_and; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +151,3 @@ def test_its_cost_is_told_from_its_own_steps() -> None:
     found = _costs["weekday-addition"](check(find("weekday-addition").parameters, {"size": "quick"}))
     assert found.seconds > 0
     assert found.memory > 1e8
-
-
-def test_listing_it_imports_no_torch() -> None:
-    code = "import sys, engine.toys.weekday_addition; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
