@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Change: TypeAlias = Callable[[Tensor], Tensor]
 Hooks: TypeAlias = list[tuple[str | Callable[..., Any], Callable[..., Any]]]
+_PROBE = 12  # tokens
 RESID_MID = re.compile(r"blocks\.(\d+)\.hook_resid_mid")
 
 
@@ -50,6 +51,7 @@ def edited_logits(model: OpenModel, ids: Tensor, edits: Sequence[Edit]) -> Tenso
     """Logits (batch, position, vocabulary), float32, of token ids (batch, position) with ``edits`` in place.
 
     Without edits they are the clean model's. Padding on the right is harmless: no position sees a later one.
+    The model runs without TransformerLens' wrappers where `is_plain` finds that this is the same.
 
     Raises:
         ModelError: there is no such hook point, it has no vector per token, or the contexts are too long.
@@ -61,11 +63,86 @@ def edited_logits(model: OpenModel, ids: Tensor, edits: Sequence[Edit]) -> Tenso
             f"A prompt has {ids.shape[1]:,} tokens, but {model.facts.title} reads at most {model.facts.context:,}; "
             "shorten it."
         )
+    ids = ids.to(model.device)
+    if is_plain(model, [edit.hook for edit in edits]):
+        logits = plain_logits(model, ids, edits)
+        assert logits is not None
+        return logits.float()
+    return _bridge_logits(model, ids, edits).float()
+
+
+def is_plain(model: OpenModel, hooks: Sequence[str]) -> bool:
+    """Whether edits at ``hooks`` do the same to `OpenModel.plain` as to TransformerLens' model.
+
+    Never assumed: for each hook point both ways are run once on a probe with the activations there changed.
+    """
+    plain = model.plain
+    if plain is None:
+        return False
+    tokens = probe(model)
+
+    def same(edits: list[Edit]) -> bool:
+        return plain.agrees(
+            f"edit {edits[0].hook}" if edits else "no edit",
+            lambda: plain_logits(model, tokens, edits),
+            lambda: _bridge_logits(model, tokens, edits),
+        )
+
+    with model.lock:
+        return same([]) and all(same([Edit(hook, nudge)]) for hook in hooks)
+
+
+def probe(model: OpenModel) -> Tensor:
+    """A few different token ids (1, position) on the model's device, on which two ways to run it are compared."""
+    return (torch.arange(min(_PROBE, model.facts.context), device=model.device) * 7 + 3)[None] % model.facts.vocabulary
+
+
+def nudge(x: Tensor) -> Tensor:
+    """``x`` (n, width) changed by about half its norm, each row otherwise."""
+    signs = torch.where(torch.arange(x.shape[-1], device=x.device) % 2 == 0, 1.0, -1.0)
+    return 0.8 * x + 0.4 * signs * x.square().mean(-1, keepdim=True).sqrt()
+
+
+def plain_logits(model: OpenModel, ids: Tensor, edits: Sequence[Edit], **how: Any) -> Tensor | None:
+    """Logits from `OpenModel.plain` in the model's dtype; ``how`` as in `PlainForward.logits`.
+
+    None where a hook point is no part's input or output. To be asked where `is_plain` holds.
+    """
+    if model.plain is None:
+        return None
+    changes = [change for edit in edits for change in _plain_changes(model, edit)]
+    with model.lock:
+        return model.plain.logits(ids, changes, **how)
+
+
+def _plain_changes(model: OpenModel, edit: Edit) -> list[tuple[str, Change]]:
+    """As `splicing`, by canonical names and for `PlainForward.logits`."""
+    middle = RESID_MID.fullmatch(edit.hook)
+    if middle is None:
+        return [(model.hook_point(edit.hook).canonical, edit)]
+    before: list[Tensor] = []
+
+    def keep(x: Tensor) -> Tensor:
+        before[:] = [x]
+        return x
+
+    def add(attention: Tensor) -> Tensor:
+        x = before[0] + attention
+        return attention + (edit(x) - x)
+
+    block = f"blocks.{middle[1]}"
+    return [
+        (model.hook_point(f"{block}.hook_resid_pre").canonical, keep),
+        (model.hook_point(f"{block}.hook_attn_out").canonical, add),
+    ]
+
+
+def _bridge_logits(model: OpenModel, ids: Tensor, edits: Sequence[Edit]) -> Tensor:
     hooks = [hook for edit in edits for hook in splicing(edit.hook, edit)]
     with model.lock, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        logits: Tensor = model.bridge.run_with_hooks(ids.to(model.device), return_type="logits", fwd_hooks=hooks)
-    return logits.float()
+        logits: Tensor = model.bridge.run_with_hooks(ids, return_type="logits", fwd_hooks=hooks)
+    return logits
 
 
 def splicing(hook: str, replace: Change) -> Hooks:
