@@ -15,7 +15,7 @@ from torch import Tensor
 from engine.models.editing import Edit, edited_logits
 from engine.steering.choices import Placement
 from engine.steering.errors import SteeringError
-from engine.steering.interventions import Intervention
+from engine.steering.interventions import Intervention, idle
 from engine.steering.rows import Rows, encode_rows
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ LOGITS = 1 << 24  # logits of one forward pass held at once (64 MB)
 
 
 def edit_at(intervention: Intervention, strength: float, hook: str, where: Tensor | None) -> list[Edit]:
-    """The edit of ``intervention`` at ``strength``; none at strength 0, where it changes nothing."""
-    if strength == 0:
+    """The edit of ``intervention`` at ``strength``; none where it changes nothing."""
+    if idle(intervention, strength):
         return []
     return [Edit(hook, partial(_changed, intervention=intervention, strength=strength), where)]
 
@@ -91,7 +91,7 @@ class Questions:
 
         Args:
             hook: where ``intervention`` acts;  placement: on which tokens. Without one the clean model is asked.
-            strength: of the intervention; at 0 the clean model is asked.
+            strength: of the intervention; where it is idle the clean model is asked.
             heard: called after each batch with its tokens; may wait, or raise to stop.
 
         Raises:
@@ -223,7 +223,7 @@ def propensities(
     found: dict[int, Floats] = {}
     for index in outward(strengths):
         strength = float(strengths[index])
-        if strength == 0 and clean is not None:
+        if clean is not None and idle(intervention, strength):
             found[index] = clean
         else:
             found[index] = questions.log_probabilities(hook, placement, intervention, strength, heard=heard)
