@@ -32,7 +32,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
     }
 )
 _NOTES = {
-    "sentiment": "Praise against blame of twelve subjects, in seven templates and six pairs of words.",
+    "sentiment": "Praise against blame of twelve subjects, in six templates and with six pairs of words.",
     "gender": "She against he after occupations and names; stereotype says whom English text expects.",
     "digits": "The label is the digit that comes next; nine is not followed by zero. Prompts end with a space, because "
     "tokenizers that split numbers into digits take it as a token of its own.",
@@ -42,13 +42,14 @@ _NOTES = {
     "story-gender": "In the words of the story grammar: a name that is open, and the pronoun that follows from a name "
     "in the prompt.",
 }
+# Prompts with an example of what is asked for: a small model that is asked without one says a day, but not the next.
 _DAY_TEMPLATES = {
-    "tomorrow": ("Today is {day}. Tomorrow is", 1),
-    "yesterday": ("Today is {day}. Yesterday was", -1),
-    "after": ("The day that comes after {day} is", 1),
-    "before": ("The day that comes before {day} is", -1),
-    "sequence": ("{three}, {two}, {one}, {day},", 1),
-    "past": ("Yesterday was {day}. Today is", 1),
+    "tomorrow": "Yesterday was {one}, today is {day}, and tomorrow is",
+    "sequence": "{three}, {two}, {one}, {day},",
+    "followed": "{two} is followed by {one}. {one} is followed by {day}. {day} is followed by",
+    "after": "After {two} comes {one}. After {one} comes {day}. After {day} comes",
+    "list": "Day: {one}, next day: {day}\nDay: {day}, next day:",
+    "today": "If yesterday was {day}, then today is",
 }
 
 
@@ -116,26 +117,24 @@ def _digit_prompts() -> dict[str, list[tuple[str, int]]]:
     def listed(numbers: range) -> str:
         return "".join(f"{number}, " for number in numbers)
 
+    examples = [((n + 3) % 10, (n + 7) % 10, n) for n in range(10)]
     return {
         "up": [(listed(range(n - 3, n)), n) for n in range(3, 10)],
-        "down": [(listed(range(n + 3, n, -1)), n) for n in range(7)],
-        "after": [(f"The number that comes after {n - 1} is ", n) for n in range(1, 10)],
-        "before": [(f"The number that comes before {n + 1} is ", n) for n in range(9)],
-        "word": [(f"The number {word} as a digit: ", n) for n, word in enumerate(_NUMBERS)],
-        "sum": [(f"{n // 2} + {n - n // 2} = ", n) for n in range(10)],
+        "down": [(listed(range(n + 4, n, -1)), n) for n in range(10)],
+        "after": [
+            (f"After {n - 3} comes {n - 2}. After {n - 2} comes {n - 1}. After {n - 1} comes ", n) for n in range(3, 10)
+        ],
+        "plus one": [(f"{n - 2} + 1 = {n - 1}, {n - 1} + 1 = ", n) for n in range(2, 10)],
+        "sum": [(f"1 + 2 = 3, 2 + 2 = 4, {n // 2} + {n - n // 2} = ", n) for n in range(10)],
+        "word": [(f"{_NUMBERS[a]} = {a}, {_NUMBERS[b]} = {b}, {_NUMBERS[n]} = ", n) for a, b, n in examples],
+        "count": [(f"There are {_NUMBERS[a]} ({a}) birds and {_NUMBERS[n]} (", n) for a, _, n in examples],
     }
 
 
 def _days() -> Iterator[PromptRow]:
-    for template, (words, step) in _DAY_TEMPLATES.items():
+    for template, words in _DAY_TEMPLATES.items():
         for number, day in enumerate(DAYS):
-            answer, other = DAYS[(number + step) % 7], DAYS[(number + step + 1) % 7]
+            answer, other = DAYS[(number + 1) % 7], DAYS[(number + 2) % 7]
             before = {name: DAYS[(number - back) % 7] for back, name in enumerate(("day", "one", "two", "three"))}
-            yield PromptRow(
-                words.format(**before),
-                f" {answer}",
-                f" {other}",
-                ".",
-                answer,
-                {"template": template, "day": day},
-            )
+            factors = {"template": template, "day": day}
+            yield PromptRow(words.format(**before), f" {answer}", f" {other}", ".", answer, factors)

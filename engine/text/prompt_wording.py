@@ -11,20 +11,20 @@ SUBJECTS = (
     *("phone", "game", "play", "lecture", "coffee", "service"),
 )
 WORDS = (
-    ("wonderful", "terrible"),
-    ("great", "awful"),
-    ("excellent", "horrible"),
-    ("fantastic", "dreadful"),
-    ("brilliant", "miserable"),
-    ("delightful", "disappointing"),
+    ("good", "bad"),
+    ("great", "terrible"),
+    ("wonderful", "horrible"),
+    ("amazing", "awful"),
+    ("brilliant", "disappointing"),
+    ("fantastic", "boring"),
 )
 # Prompt and suffix; where both words stand in the prompt, once with the praise first and once with the blame.
 _SENTIMENT = {
-    "thought": ("I think the {subject} was", ", and I told everyone about it."),
     "asked": ("When they asked me about the {subject}, I said it was", ". They were not surprised."),
     "talked": ("We talked about the {subject} for an hour, because it was so", ". Then we went home."),
-    "review": ("Review of the {subject}: simply", "\n\nWritten by a guest."),
-    "everyone": ("Everyone who knows the {subject} says that it is", ", as you will see."),
+    "how": ("How was the {subject}? It was really", ", and I told everyone about it."),
+    "review": ("Review of the {subject}: simply", ".\n\nWritten by a guest."),
+    "honest": ("To be honest, the {subject} last week was", ", as I had expected."),
     "choice": ("Was the {subject} {first} or {second}? I found it", ", to be honest."),
 }
 
