@@ -101,7 +101,7 @@ def gaussian_transport(source: Array, target: Array) -> Affine:
         weight,
         target.mean(0),
         source.mean(0),
-        {"shrinkage of the source": float(shrunk_s), "shrinkage of the target": float(shrunk_t)},
+        {"shrinkage_source": float(shrunk_s), "shrinkage_target": float(shrunk_t)},
     )
 
 
@@ -144,7 +144,7 @@ def least_squares(source: Array, target: Array) -> Affine:
             best, chosen = error, penalty
     slope = (v.T * (values / (squares + chosen * scale))) @ inside
     weight = np.eye(source.shape[1]) + slope.T
-    return Affine(weight, target.mean(0), centre, {"ridge penalty": float(chosen)})
+    return Affine(weight, target.mean(0), centre, {"ridge_penalty": float(chosen)})
 
 
 def class_means(x: Array, labels: npt.NDArray[np.int64], classes: int) -> Array:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from engine.steering.errors import SteeringError
-
 if TYPE_CHECKING:
     from engine.dictionaries.form import Dictionary
 
@@ -202,31 +200,3 @@ def moved(dictionary: Dictionary, latent: int, x: Tensor, change: Tensor) -> Ten
     with_it = dictionary.decode(Latents(change, which, offsets, dictionary.config.width), x)
     without = dictionary.decode(Latents(torch.zeros_like(change), which, offsets, dictionary.config.width), x)
     return with_it - without
-
-
-def check_latent(dictionary: Dictionary, latent: int, hook: str, *, clamped: bool) -> None:
-    """Refuse a latent that cannot be steered at ``hook``.
-
-    Raises:
-        SteeringError: it is not in the dictionary, the dictionary reconstructs another hook point, or (to clamp it)
-            the latent's activation is not known from the activation that is changed.
-    """
-    config = dictionary.config
-    if latent >= config.width:
-        raise SteeringError(
-            f"The dictionary has latents 0 to {config.width - 1:,}, but not {latent:,}; choose one of them."
-        )
-    if config.hook_out != hook:
-        raise SteeringError(
-            f"The dictionary writes {config.hook_out}, but {hook} is to be steered; choose that hook point."
-        )
-    if clamped and config.hook_in != config.hook_out:
-        raise SteeringError(
-            f"The dictionary reads {config.hook_in} and writes {config.hook_out}, so its latents cannot be clamped there; "
-            "add to the latent instead."
-        )
-    if clamped and config.activation == "batchtopk" and not dictionary.calibrated:
-        raise SteeringError(
-            "This batchtopk dictionary has no threshold, so its latents depend on the whole batch and cannot be clamped; "
-            "add to the latent instead."
-        )

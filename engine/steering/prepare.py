@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 
+from engine.steering.errors import SteeringError
 from engine.steering.interventions import Intervention
-from engine.text.prompt_sets import PromptSet
+from engine.steering.kept import Kept
+from engine.text.prompt_sets import PromptRow, PromptSet
 
 if TYPE_CHECKING:
     from engine.models.opening import OpenModel
     from engine.runs.run import Run
-    from engine.steering.choices import Steering
+    from engine.steering.choices import Method, Steering
+
+Array: TypeAlias = npt.NDArray[Any]
+PAIRED: tuple[Method, ...] = (
+    "mean-difference",
+    "affine-mean",
+    "affine-gaussian",
+    "affine-least-squares",
+    "ablate",
+)
+SINGLE: tuple[Method, ...] = ("circular", "learned")  # rows are read once, not with both completions
+SPLIT = 1  # stream of the seed
+KEPT_PREPARED, KEPT_READ = 6, 6
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An intervention with what one has to know of it.
+    """An intervention with what one has to know of it. What strengths mean: `engine.steering.strengths`.
 
     Attributes:
         intervention: what changes activations (n, width).
         hook: where.
-        prompts: the set that it was made from;  fitted, held_out: its rows from which it was made, and the others.
-        bank: (n, width) real activations at the hook, at the positions read, both classes: what distances are measured to.
+        prompts: the set that it was made from;  fitted, held_out: its rows from which it was made, and the others that
+            could have served. A pair is on one side with both its rows.
+        bank: (n, width) real activations at the hook, at the positions read, of the fitted rows, both classes: what
+            distances are measured to, float32.
+        real: (m, width) the same of the held-out rows, which are in no bank.
         positive, negative: projections of the fitted rows on the unit direction, in units of the step at strength 1,
-            from the midpoint of the two means: -.5 and +.5 on average; None without a direction.
+            from the midpoint of the two means: −.5 and +.5 on average (of random less: it is the control); None without
+            a direction.
         step: mean over the bank of the distance that strength 1 moves an activation.
-        low, high: strengths that span the data's own range: 5th to 95th percentile of the projections.
-        facts: plain values for the record (norms, cosines, shares of variance, what was left out).
+        low, high: strengths that span the data's own range: 5th to 95th percentile of the projections of both classes
+            for mean-difference and random; all classes for circular; 0 to 1 for the others.
+        facts: plain values for the record: ``method``, ``target``, ``slider`` (lowest and highest strength to offer),
+            ``rows`` (fitted and held out), ``relative_step``, norms, cosines, shares of variance, what was left out.
     """
 
     intervention: Intervention
@@ -38,6 +63,7 @@ class Prepared:
     fitted: tuple[int, ...]
     held_out: tuple[int, ...]
     bank: Tensor
+    real: Tensor
     positive: Tensor | None
     negative: Tensor | None
     step: float
@@ -53,4 +79,194 @@ def prepare(choice: Steering, model: OpenModel, run: Run) -> Prepared:
         SteeringError: the set has no pairs, no labels or no second class where the method needs them.
         TextError, ModelError, DictionaryError: what is named cannot be opened.
     """
-    raise NotImplementedError
+    from engine.text.prompts import open_prompts
+
+    return prepare_with(choice, open_prompts(choice.prompts, work=run.work), model, run)
+
+
+def prepare_with(choice: Steering, prompts: PromptSet, model: OpenModel, run: Run) -> Prepared:
+    """As `prepare`, from ``prompts`` that are open already.
+
+    Rows are shared out half and half between those it is made from and those held out, by ``choice.seed``: with labels
+    in equal shares of each, and rows of the same text on the same side.
+    """
+    read_key = _read_key(choice, prompts, model)
+    made_for = (choice.method, choice.seed, choice.dictionary, choice.latent, choice.learned, choice.target)
+    key = (read_key, *made_for, str(run.work))
+    return _prepared.get(key, lambda: _prepare(choice, prompts, model, run))
+
+
+def forget() -> None:
+    """Let go of everything that is kept."""
+    _prepared.clear()
+    _read.clear()
+
+
+def split(prompts: PromptSet, rows: tuple[int, ...], seed: int, *, every_class: bool) -> npt.NDArray[np.bool_]:
+    """Which of ``rows`` an intervention is made from, (len(rows),) bool: half of them, the others are held out.
+
+    With labels each class is shared out by itself. Rows of the same text go to the same side.
+
+    Args:
+        every_class: of an odd number of rows of a class the greater part is fitted, so that no class goes without;
+            else the odd ones go to either side in turn.
+    """
+    random = np.random.default_rng([seed, SPLIT])
+    texts: dict[str, dict[tuple[str, ...], list[int]]] = {}
+    for place, number in enumerate(rows):
+        row = prompts.rows[number]
+        text = (row.prompt, row.positive, row.negative, row.suffix)
+        texts.setdefault(row.label if prompts.classes else "", {}).setdefault(text, []).append(place)
+    fitted = np.zeros(len(rows), dtype=bool)
+    more = True
+    for of_class in texts.values():
+        groups = list(of_class.values())
+        order = random.permutation(len(groups))
+        take = (len(groups) + (more or every_class)) // 2
+        if len(groups) % 2:
+            more = not more
+        for group in order[:take]:
+            fitted[groups[group]] = True
+    return fitted
+
+
+_prepared: Kept[Prepared] = Kept(KEPT_PREPARED)
+_read: Kept[Tensor] = Kept(KEPT_READ)
+
+
+def _prepare(choice: Steering, prompts: PromptSet, model: OpenModel, run: Run) -> Prepared:
+    from engine.steering.making import Material, make
+    from engine.steering.strengths import slider
+
+    paired = _reads_pairs(choice, prompts)
+    rows = _rows(choice, prompts, paired)
+    fitted = split(prompts, rows, choice.seed, every_class=choice.method in ("circular", "random"))
+    positive = _activations(choice, prompts, model, run, rows, "positive")
+    negative = _activations(choice, prompts, model, run, rows, "negative") if paired else None
+    index = {label: number for number, label in enumerate(prompts.classes)}
+    labels = np.array([index.get(prompts.rows[row].label, -1) for row in rows], dtype=np.int64)
+    material = Material(choice, prompts, model, run, positive, negative, labels, fitted)
+    run.stage("Making the direction")
+    made = make(material)
+    bank = material.tensor(material.bank)
+    step = float((made.intervention(bank, 1.0) - bank).norm(dim=1).double().mean())
+    facts = {
+        "method": choice.method,
+        "target": choice.target,
+        "hook": choice.hook,
+        "read_at": choice.read_at,
+        "rows": [int(fitted.sum()), int((~fitted).sum())],
+        "left_out_rows": len(prompts.rows) - len(rows),
+        "step": step,
+        "relative_step": step / max(float(bank.norm(dim=1).double().mean()), 1e-30),
+        "slider": list(
+            slider(choice.method, classes=len(prompts.classes), cyclic=prompts.cyclic, target=choice.target)
+        ),
+        **made.facts,
+    }
+    if not np.isfinite(step):
+        raise SteeringError(f"The activations at {choice.hook} are no finite numbers; choose another hook point.")
+    along, against = (
+        None if part is None else torch.from_numpy(part.astype(np.float32)) for part in (made.positive, made.negative)
+    )
+    return Prepared(
+        made.intervention,
+        choice.hook,
+        prompts,
+        tuple(row for row, taken in zip(rows, fitted, strict=True) if taken),
+        tuple(row for row, taken in zip(rows, fitted, strict=True) if not taken),
+        bank,
+        material.tensor(material.others),
+        along,
+        against,
+        step,
+        *made.span,
+        facts,
+    )
+
+
+def _reads_pairs(choice: Steering, prompts: PromptSet) -> bool:
+    """Whether rows are read with both completions.
+
+    Raises:
+        SteeringError: the method needs that and the rows do not allow it.
+    """
+    any_pair = any(row.positive and row.negative for row in prompts.rows)
+    if choice.method in PAIRED:
+        if not any_pair:
+            raise SteeringError(
+                f"The prompt set {prompts.name} has no row with a positive and a negative completion, which {choice.method} "
+                "needs; add them, or choose a method that goes by labels."
+            )
+        if choice.read_at == "prompt":
+            raise SteeringError(
+                "Both completions of a row follow the same prompt, so its last token cannot tell them apart; read at the "
+                "end or at the answer."
+            )
+        return True
+    return any_pair and choice.read_at != "prompt" and choice.method not in SINGLE
+
+
+def _rows(choice: Steering, prompts: PromptSet, paired: bool) -> tuple[int, ...]:
+    """Rows that can be read as the method needs it. Raises `SteeringError` where there is none."""
+
+    def serves(row: PromptRow) -> bool:
+        if paired:
+            return bool(row.positive and row.negative)
+        if choice.read_at == "answer" and not row.positive:
+            return False
+        if choice.method in ("circular", "random"):
+            return bool(row.label)
+        return bool(row.prompt or (row.positive and choice.read_at != "prompt"))
+
+    found = tuple(number for number, row in enumerate(prompts.rows) if serves(row))
+    if not found:
+        missing = "a label" if choice.method in ("circular", "random") else "a text to read"
+        completion = " and a completion" if choice.read_at == "answer" else ""
+        raise SteeringError(
+            f"The prompt set {prompts.name} has no row with {missing}{completion}, which {choice.method} needs here; add "
+            "it, or choose another method or another place to read."
+        )
+    return found
+
+
+def _activations(
+    choice: Steering, prompts: PromptSet, model: OpenModel, run: Run, rows: tuple[int, ...], which: str
+) -> Array:
+    """Activations (n, width) float64 of ``rows`` with their positive or negative completions; kept between methods."""
+    from engine.steering.rows import read
+
+    def make() -> Tensor:
+        run.stage(f"Reading {len(rows):,} prompts")
+        chosen = [prompts.rows[row] for row in rows]
+        return read(
+            model,
+            [row.prompt for row in chosen],
+            [row.positive if which == "positive" else row.negative for row in chosen],
+            [row.suffix for row in chosen],
+            hook=choice.hook,
+            read_at=choice.read_at,
+            prepend_bos=choice.prepend_bos,
+            run=run,
+        )
+
+    found = _read.get((*_read_key(choice, prompts, model), rows, which), make)
+    return found.double().numpy()
+
+
+def _read_key(choice: Steering, prompts: PromptSet, model: OpenModel) -> tuple[Hashable, ...]:
+    """By what activations, and what follows from them, are told from others."""
+    digest = hashlib.sha256(repr((prompts.name, prompts.classes, prompts.cyclic)).encode())
+    for row in prompts.rows:
+        texts = (row.prompt, row.positive, row.negative, row.suffix, row.label, tuple(row.factors.items()))
+        digest.update(repr(texts).encode())
+    facts = model.facts
+    return (
+        facts.source_hash,
+        facts.dtype,
+        facts.device,
+        choice.hook,
+        choice.read_at,
+        choice.prepend_bos,
+        digest.hexdigest(),
+    )
