@@ -22,10 +22,10 @@ import numpy.typing as npt
 
 from engine.text import prompt_templates
 from engine.text.errors import TextError
-from engine.text.prompt_files import SUFFIXES, as_csv, as_jsonl, make_set, read_csv, read_file, read_jsonl
+from engine.text.prompt_files import SUFFIXES, as_csv, as_jsonl, make_set, read_file, read_jsonl
 from engine.text.prompt_sets import PromptSet
 
-__all__ = ["BUILT_IN", "as_csv", "as_jsonl", "check", "is_rows", "open_prompts", "read_csv", "read_jsonl", "store"]
+__all__ = ["BUILT_IN", "as_csv", "as_jsonl", "make_set", "open_prompts"]
 
 Kind: TypeAlias = Literal["built-in", "sums", "file", "kept", "rows"]
 
@@ -35,6 +35,18 @@ BUILT_IN: Mapping[str, str] = prompt_templates.TITLES
 KEPT = "prompts:"
 FILE_PATTERNS = tuple(f"*{suffix}" for suffix in SUFFIXES)
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,119}")
+
+
+_MARKS = str.maketrans({"\n": "↵", "\t": "⇥", "\r": "↵"})
+
+
+def visible(text: str) -> str:
+    """``text`` with its spaces at either end as ␣, line feeds as ↵ and tabs as ⇥, for people to see."""
+    inner = text.strip(" ")
+    if not inner:
+        return "␣" * len(text)
+    before, after = len(text) - len(text.lstrip(" ")), len(text) - len(text.rstrip(" "))
+    return "␣" * before + inner.translate(_MARKS) + "␣" * after
 
 
 def is_rows(reference: str) -> bool:
