@@ -46,6 +46,7 @@ class OpenModel:
         lock: held during a forward pass that has hooks; jobs and looks run on different threads. Nobody waits
             for a person inside it.
         passes: the last prompts' activations, by ids.
+        texts: the last texts that it wrote without steering, as `engine.steering.generation` keeps them.
     """
 
     reference: str
@@ -55,6 +56,7 @@ class OpenModel:
     planted: dict[str, Planted] = field(default_factory=dict, repr=False)
     lock: Any = field(default_factory=threading.RLock, repr=False)
     passes: OrderedDict[tuple[int, ...], PromptPass] = field(default_factory=OrderedDict, repr=False)
+    texts: OrderedDict[Any, Any] = field(default_factory=OrderedDict, repr=False)
 
     @property
     def device(self) -> torch.device:
