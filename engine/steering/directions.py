@@ -147,13 +147,32 @@ def least_squares(source: Array, target: Array) -> Affine:
     return Affine(weight, target.mean(0), centre, {"ridge_penalty": float(chosen)})
 
 
-def class_means(x: Array, labels: npt.NDArray[np.int64], classes: int) -> Array:
-    """Mean of the rows of ``x`` (n, width) of each class 0 … ``classes`` - 1, (classes, width); NaN for one without rows."""
+def class_means(
+    x: Array, labels: npt.NDArray[np.int64], classes: int, templates: npt.NDArray[np.int64] | None = None
+) -> Array:
+    """Mean of the rows of ``x`` (n, width) of each class 0 … ``classes`` - 1, (classes, width).
+
+    Args:
+        labels: (n,) class of each row; every class has a row.
+        templates: (n,) number of each row's template. What differs between templates is then taken out: least squares of a
+            class effect plus a template effect, and each class as if it had been seen in all templates alike. Without
+            it classes that came in other templates differ by those.
+    """
     x = _float(x)
-    means = np.full((classes, x.shape[1]), np.nan)
-    for number in np.unique(labels):
-        means[number] = x[labels == number].mean(0)
-    return means
+    of_class = np.eye(classes)[labels]
+    if templates is None:
+        return np.asarray((of_class.T @ x) / of_class.sum(0)[:, None])
+    known, number = np.unique(templates, return_inverse=True)
+    # Template effects add up to 0, so that the class effect is the mean over templates.
+    of_template = np.eye(len(known))[number] - 1 / len(known)
+    effects = np.linalg.lstsq(np.concatenate([of_class, of_template], axis=1), x, rcond=None)[0]
+    return np.asarray(effects[:classes])
+
+
+def within(x: Array, templates: npt.NDArray[np.int64]) -> Array:
+    """``x`` (n, width) without the mean of its template (n,)."""
+    known, number = np.unique(templates, return_inverse=True)
+    return _float(x) - class_means(x, number, len(known))[number]
 
 
 def class_spectrum(means: Array) -> Array:

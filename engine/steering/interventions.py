@@ -59,7 +59,7 @@ class Rotation:
 
     Attributes:
         planes: (K, 2, width) float32, all 2 K directions orthonormal.
-        angles: (K,) radians that one step turns each plane by.
+        angles: (K,) float64 on the CPU, radians that one step turns each plane by.
         centre: (width,) float32, the point that is turned about.
     """
 
@@ -77,8 +77,8 @@ class Rotation:
     def turned(self, x: Tensor, steps: Tensor) -> Tensor:
         """``x`` (n, width), each row turned by its own number of ``steps`` (n,)."""
         before = self.coordinates(x)
-        # Turns are exact only while the angle is small, so whole rounds are taken off in float64, on the CPU.
-        angles = torch.remainder(steps.cpu().double()[:, None] * self.angles.cpu().double(), 2 * torch.pi)
+        # On the CPU, because not every device has the float64 in which many steps still are whole rounds.
+        angles = steps.cpu().double()[:, None] * self.angles.double()
         cos, sin = angles.cos().to(x.device, x.dtype), angles.sin().to(x.device, x.dtype)
         first, second = before.unbind(-1)
         after = torch.stack([cos * first - sin * second, sin * first + cos * second], dim=-1)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Array: TypeAlias = npt.NDArray[Any]
 RANDOM, SHUFFLED = 2, 3  # streams of the seed
 SHUFFLES = 20  # controls with shuffled classes
+TEMPLATE = "template"  # the factor whose differences are taken out of class means
 SAME = 1e-6  # a difference of means this small beside the activations is rounding
 FEWEST_CLASSES = 3  # that can go round
 
@@ -36,6 +37,7 @@ class Material:
         positive: (n, width) float64 activations of the rows used; of pairs with the positive completion.
         negative: (n, width) of the same rows with the negative completion; None where rows were read once.
         labels: (n,) class of each row; -1 without one.
+        templates: (n,) template of each row, by the factor `TEMPLATE`; all 0 where the set does not name it.
         fitted: (n,) bool, the rows to make it from; the others are held out.
     """
 
@@ -46,6 +48,7 @@ class Material:
     positive: Array
     negative: Array | None
     labels: npt.NDArray[np.int64]
+    templates: npt.NDArray[np.int64]
     fitted: npt.NDArray[np.bool_]
 
     @property
@@ -144,7 +147,7 @@ def _affine(method: str, source: Array, target: Array) -> directions.Affine:
 def _random(material: Material) -> Made:
     random = np.random.default_rng([material.choice.seed, RANDOM])
     if material.negative is None:
-        means = directions.class_means(material.positive[material.fitted], _labels(material), _classes(material))
+        means = _means(material)
         steps = np.linalg.norm(np.diff(means, axis=0), axis=1)
         vector = directions.random_vector(means.shape[1], float(steps.mean()), random)
         return Made(AddVector(material.tensor(vector)), span=(-1.0, 1.0), facts={"norm": float(steps.mean())})
@@ -164,15 +167,14 @@ def _circular(material: Material) -> Made:
             f"The prompt set {material.prompts.name} has {count} classes, which cannot go round; circular steering needs "
             f"at least {FEWEST_CLASSES} labels."
         )
-    fitted = material.positive[material.fitted]
-    means = directions.class_means(fitted, labels, count)
+    means = _means(material)
     found = directions.circular_planes(means)
     if not len(found.planes):
         raise SteeringError(
             f"At {material.choice.hook} the {count} classes of {material.prompts.name} go round in no plane; choose another "
             "hook point, or read at the prompt."
         )
-    rotation = Rotation(material.tensor(found.planes), material.tensor(found.angles), material.tensor(found.centre))
+    rotation = Rotation(material.tensor(found.planes), torch.from_numpy(found.angles), material.tensor(found.centre))
     facts: dict[str, Any] = {
         "classes": count,
         "frequencies": [int(k) for k in found.frequencies],
@@ -256,12 +258,18 @@ def _r_squared(material: Material, affine: directions.Affine) -> dict[str, float
     return {"held_out_r2": 1 - errors / spread} if spread > 0 else {}
 
 
-def _label_facts(material: Material, labels: npt.NDArray[np.int64]) -> dict[str, float]:
-    """Share of the fitted rows' variance that lies between classes, and the same with shuffled labels."""
+def _means(material: Material) -> Array:
+    """Class means of the fitted rows, (classes, width), with what differs between templates taken out."""
     fitted = material.positive[material.fitted]
+    return directions.class_means(fitted, _labels(material), _classes(material), material.templates[material.fitted])
+
+
+def _label_facts(material: Material, labels: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Share of the fitted rows' variance within templates that lies between classes; the same with shuffled labels."""
+    inside = directions.within(material.positive[material.fitted], material.templates[material.fitted])
     random = np.random.default_rng([material.choice.seed, SHUFFLED])
-    shuffled = [_between(fitted, random.permutation(labels)) for _ in range(SHUFFLES)]
-    return {"between_classes": _between(fitted, labels), "between_shuffled": float(np.mean(shuffled))}
+    shuffled = [_between(inside, random.permutation(labels)) for _ in range(SHUFFLES)]
+    return {"between_classes": _between(inside, labels), "between_shuffled": float(np.mean(shuffled))}
 
 
 def _between(x: Array, labels: npt.NDArray[np.int64]) -> float:

@@ -135,7 +135,7 @@ _read: Kept[Tensor] = Kept(KEPT_READ)
 
 
 def _prepare(choice: Steering, prompts: PromptSet, model: OpenModel, run: Run) -> Prepared:
-    from engine.steering.making import Material, make
+    from engine.steering.making import TEMPLATE, Material, make
     from engine.steering.strengths import slider
 
     paired = _reads_pairs(choice, prompts)
@@ -145,7 +145,10 @@ def _prepare(choice: Steering, prompts: PromptSet, model: OpenModel, run: Run) -
     negative = _activations(choice, prompts, model, run, rows, "negative") if paired else None
     index = {label: number for number, label in enumerate(prompts.classes)}
     labels = np.array([index.get(prompts.rows[row].label, -1) for row in rows], dtype=np.int64)
-    material = Material(choice, prompts, model, run, positive, negative, labels, fitted)
+    written = [prompts.rows[row].factors.get(TEMPLATE, "") for row in rows]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(written))}
+    templates = np.array([numbers[name] for name in written], dtype=np.int64)
+    material = Material(choice, prompts, model, run, positive, negative, labels, templates, fitted)
     run.stage("Making the direction")
     made = make(material)
     bank = material.tensor(material.bank)
