@@ -69,6 +69,7 @@ GLYPHS = {
     "save": "floppy-disk",
     "search": "magnifying-glass",
     "start": "house",
+    "steering": "sliders-horizontal",
     "stop": "stop",
     "stopped": "stop-circle",
     "tag": "tag",

@@ -14,6 +14,7 @@ _WHERE = {
     "run": ("run_page", "RunPage"),
     "compare": ("compare_page", "ComparePage"),
     "activations": ("activation_viewer", "ActivationViewer"),
+    "steering": ("steering_bench", "SteeringBench"),
     "model": ("model_card", "ModelCard"),
     "dictionary": ("thing_cards", "DictionaryCard"),
     "text": ("thing_cards", "TextCard"),

@@ -43,9 +43,10 @@ class ModelCard(Page):
         self.hooks = HookBrowser(key, workbench)
         self._hooks = Section("Hook points", self.hooks)
         self._look = button("Look at activations", lambda: workbench.open_panel("activations", key), role="primary")
+        self._steer = button("Steer", lambda: workbench.open_panel("steering", key), tip="Push it along a direction")
         self.column.addWidget(self.head)
         self.column.addWidget(self.lead)
-        self.column.addLayout(row(self._look))
+        self.column.addLayout(row(self._look, self._steer))
         for widget in (self.loading, self.problem, self.away, self.facts):
             self.column.addWidget(widget)
         self.column.addWidget(self._hooks, 1000)
@@ -81,6 +82,7 @@ class ModelCard(Page):
     def _ask(self) -> None:
         self.problem.say("")
         self._look.setVisible(False)
+        self._steer.setVisible(False)
         self._hooks.setVisible(False)
         self.loading.show_progress(None, f"Opening {self.key}")
         self.asker.ask({"model": self.key}, pause=0)
@@ -114,6 +116,7 @@ class ModelCard(Page):
         note = facts.get("note") or "has to be fetched first"
         self.away.say("" if here else f"{self.title()} is not on this machine yet: it {note}.")
         self._look.setVisible(here)
+        self._steer.setVisible(here)
         self._hooks.setVisible(here)
         self.hooks.set_points(read(facts.get("hook_points", [])))
         if self._wanted_hook:

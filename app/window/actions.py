@@ -25,8 +25,8 @@ MENUS: dict[str, tuple[str, ...]] = {
         "item.duplicate", "item.compare", "-", "run.command", "run.python", "-", "run.engine",
     ),
     "&View": (
-        "view.palette", "-", "view.start", "view.activations", "view.notes", "-", "view.session", "view.form",
-        "view.jobs", "view.log", "view.reset", "-", "view.light", "view.dark", "view.system", "-", "view.next",
+        "view.palette", "-", "view.start", "view.activations", "view.steering", "view.notes", "-", "view.session",
+        "view.form", "view.jobs", "view.log", "view.reset", "-", "view.light", "view.dark", "view.system", "-", "view.next",
         "view.previous", "view.full",
     ),
     "&Help": (

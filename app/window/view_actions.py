@@ -130,6 +130,15 @@ def add_view(window: MainWindow) -> None:
         help="What happens inside a model on a text you type",
     )
     add(
+        "view.steering",
+        "Steering bench",
+        lambda: workbench.open_panel("steering"),
+        group=group,
+        icon="steering",
+        possible=lambda: workbench.begun,
+        help="Push a model along a direction and read what it writes",
+    )
+    add(
         "view.notes",
         "Notes",
         lambda: workbench.open_panel("notes"),
