@@ -212,7 +212,7 @@ def propensities(
     heard: Heard = lambda tokens: None,
     done: Callable[[int, Floats], None] = lambda index, found: None,
 ) -> Propensities:
-    """Propensities of all samples at all strengths, nearest to 0 first, so that the curves grow outward.
+    """Propensities of all samples at all strengths, in their order.
 
     Args:
         questions: positive, negative and further answers of each sample.
@@ -220,17 +220,11 @@ def propensities(
         heard: called after each batch with its tokens; may wait, or raise to stop.
         done: called after each strength with its index and log-probabilities (samples, answers).
     """
-    found: dict[int, Floats] = {}
-    for index in outward(strengths):
-        strength = float(strengths[index])
+    found: list[Floats] = []
+    for index, strength in enumerate(strengths.tolist()):
         if clean is not None and idle(intervention, strength):
-            found[index] = clean
+            found.append(clean)
         else:
-            found[index] = questions.log_probabilities(hook, placement, intervention, strength, heard=heard)
+            found.append(questions.log_probabilities(hook, placement, intervention, strength, heard=heard))
         done(index, found[index])
-    return gathered([found[index] for index in range(len(strengths))], strengths, questions.tokens)
-
-
-def outward(strengths: Floats) -> list[int]:
-    """Indices of the strengths from the nearest to 0 outward."""
-    return [int(index) for index in np.argsort(np.abs(strengths), kind="stable")]
+    return gathered(found, strengths, questions.tokens)
