@@ -1,0 +1,171 @@
+"""How cells of a prompt set look and are typed in: white space that can be seen, problems marked, a grid with keys."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QEvent, QModelIndex, QPersistentModelIndex, Qt
+from PySide6.QtGui import QKeyEvent, QKeySequence, QPainter
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QLineEdit,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QTableView,
+    QWidget,
+)
+
+from app.panels.prompt_rows import PROBLEM_ROLE, PromptModel
+from app.theme import set_role
+from engine.text.prompts import visible
+
+if TYPE_CHECKING:
+    from app.workbench import Workbench
+
+Index = QModelIndex | QPersistentModelIndex
+WIDEST, NARROWEST = 340, 64  # pixels of a column at first
+SAMPLED = 100  # rows looked at for the widths of columns
+_SHOWN = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+_READ = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+
+
+def typed(text: str) -> str:
+    """``text`` as it stands in a line of its own while it is edited: a line feed is \\n, a tab \\t, a backslash \\\\."""
+    return "".join(_SHOWN.get(sign, sign) for sign in text)
+
+
+def untyped(text: str) -> str:
+    """The text that `typed` wrote."""
+    return re.sub(r"\\([ntr\\])", lambda found: _READ[found[1]], text)
+
+
+def to_tsv(rows: list[list[str]]) -> str:
+    """Cells as spreadsheets take them from the clipboard."""
+    text = io.StringIO()
+    csv.writer(text, "excel-tab", lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def from_tsv(text: str) -> list[list[str]]:
+    """Cells as spreadsheets put them on the clipboard."""
+    try:
+        return [cells or [""] for cells in csv.reader(io.StringIO(text, newline=""), "excel-tab", strict=True)]
+    except csv.Error:  # no spreadsheet's: a text with a quotation mark of its own
+        return [line.split("\t") for line in text.splitlines()]
+
+
+class PromptDelegate(QStyledItemDelegate):
+    """Draws spaces at the ends of a text as ␣ and what is wrong on a tinted ground; edits in place."""
+
+    def __init__(self, workbench: Workbench, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._workbench = workbench
+
+    def displayText(self, value: Any, locale: Any) -> str:
+        return visible(str(value))
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
+        problem = index.data(PROBLEM_ROLE)
+        look = self._workbench.theme
+        if problem:
+            painter.fillRect(option.rect, look.blend(look.bad, 0.16, look.canvas))  # type: ignore[attr-defined]
+        super().paint(painter, option, index)
+        if problem:
+            edge = option.rect.adjusted(0, 0, 0, 0)  # type: ignore[attr-defined]
+            edge.setWidth(3)
+            painter.fillRect(edge, look.bad)
+
+    def createEditor(self, parent: QWidget, option: QStyleOptionViewItem, index: Index) -> QWidget:
+        made = QLineEdit(parent)
+        name = index.model().headerData(index.column(), Qt.Orientation.Horizontal)
+        made.setAccessibleName(f"{name}, row {index.row() + 1}")
+        made.setToolTip("A line feed is typed as \\n, a tab as \\t, a backslash as \\\\")
+        if index.data(Qt.ItemDataRole.FontRole) is not None:
+            made.setFont(index.data(Qt.ItemDataRole.FontRole))
+        return made
+
+    def setEditorData(self, editor: QWidget, index: Index) -> None:
+        assert isinstance(editor, QLineEdit)
+        editor.setText(typed(str(index.data(Qt.ItemDataRole.EditRole))))
+
+    def setModelData(self, editor: QWidget, model: Any, index: Index) -> None:
+        assert isinstance(editor, QLineEdit)
+        model.setData(index, untyped(editor.text()))
+
+
+class PromptGrid(QTableView):
+    """The rows with columns that can be dragged wider; ``keys`` are what keys do that are not the grid's own."""
+
+    def __init__(self, workbench: Workbench, model: PromptModel, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.keys: Mapping[str, Callable[[], object]] = {}
+        self._fitted: tuple[str, ...] = ()
+        set_role(self, "figure")
+        self.setModel(model)
+        self.setItemDelegate(PromptDelegate(workbench, self))
+        self.setAccessibleName("Rows of the prompt set")
+        self.setAccessibleDescription(
+            "F2 or typing edits a cell; Insert adds a row, Ctrl+Delete deletes the chosen ones"
+        )
+        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.setEditTriggers(
+            QAbstractItemView.EditTrigger.DoubleClicked
+            | QAbstractItemView.EditTrigger.EditKeyPressed
+            | QAbstractItemView.EditTrigger.AnyKeyPressed
+        )
+        self.setShowGrid(True)
+        self.setWordWrap(False)
+        self.setTabKeyNavigation(False)  # Tab leaves the table, arrow keys move in it
+        self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setMinimumHeight(120)
+        self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        self.horizontalHeader().setHighlightSections(False)
+        self.horizontalHeader().setMinimumSectionSize(NARROWEST)
+        self.dress()
+
+    def dress(self) -> None:
+        """Take the heights of the font."""
+        self.verticalHeader().setDefaultSectionSize(self.fontMetrics().height() + 8)
+        self.viewport().update()
+
+    def fit_columns(self) -> None:
+        """Columns as wide as their texts, once for each set of columns."""
+        model = self.model()
+        assert isinstance(model, PromptModel)
+        columns = model.content.columns
+        if columns == self._fitted:
+            return
+        self._fitted = columns
+        for column, name in enumerate(columns):
+            index = model.index(0, column)
+            font = model.data(index, Qt.ItemDataRole.FontRole) if index.isValid() else None
+            metrics = self.fontMetrics() if font is None else type(self.fontMetrics())(font)
+            texts = [visible(row[column]) for row in model.content.rows[:SAMPLED]]
+            longest = max((metrics.horizontalAdvance(text) for text in texts), default=0)
+            head = self.fontMetrics().horizontalAdvance(name)
+            self.setColumnWidth(column, min(max(longest, head, NARROWEST) + 24, WIDEST))
+
+    def event(self, event: QEvent) -> bool:
+        # The window has undo and delete of its own; while the table has the focus, these keys are the table's.
+        if event.type() == QEvent.Type.ShortcutOverride and isinstance(event, QKeyEvent) and self._key(event):
+            event.accept()
+            return True
+        return super().event(event)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        found = self._key(event)
+        if found is not None:
+            found()
+            return
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self.currentIndex().isValid():
+            self.edit(self.currentIndex())
+            return
+        super().keyPressEvent(event)
+
+    def _key(self, event: QKeyEvent) -> Callable[[], object] | None:
+        return self.keys.get(QKeySequence(event.keyCombination()).toString())
