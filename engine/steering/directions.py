@@ -162,17 +162,24 @@ def class_means(
     of_class = np.eye(classes)[labels]
     if templates is None:
         return np.asarray((of_class.T @ x) / of_class.sum(0)[:, None])
-    known, number = np.unique(templates, return_inverse=True)
     # Template effects add up to 0, so that the class effect is the mean over templates.
-    of_template = np.eye(len(known))[number] - 1 / len(known)
-    effects = np.linalg.lstsq(np.concatenate([of_class, of_template], axis=1), x, rcond=None)[0]
+    of_template = _one_hot(templates)
+    of_both = np.concatenate([of_class, of_template - of_template.mean(1, keepdims=True)], axis=1)
+    effects = np.linalg.lstsq(of_both, x, rcond=None)[0]
     return np.asarray(effects[:classes])
 
 
-def within(x: Array, templates: npt.NDArray[np.int64]) -> Array:
-    """``x`` (n, width) without the mean of its template (n,)."""
-    known, number = np.unique(templates, return_inverse=True)
-    return _float(x) - class_means(x, number, len(known))[number]
+def explained(x: Array, labels: npt.NDArray[np.int64], templates: npt.NDArray[np.int64]) -> float:
+    """Partial R² of the classes: the share of the variance within templates that class effects explain; NaN without any.
+
+    Args: as those of `class_means`, except that classes may lack rows.
+    """
+    x, of_template = _float(x), _one_hot(templates)
+    of_both = np.concatenate([of_template, _one_hot(labels)], axis=1)
+    inside, left = (
+        np.square(x - part @ np.linalg.lstsq(part, x, rcond=None)[0]).sum() for part in (of_template, of_both)
+    )
+    return 1 - float(left / inside) if inside > 1e-12 * np.square(x).sum() else float("nan")
 
 
 def class_spectrum(means: Array) -> Array:
@@ -228,6 +235,11 @@ def auroc(positive: Array, negative: Array) -> float:
         return float("nan")
     ranks = rankdata(np.concatenate([positive, negative]))
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def _one_hot(numbers: npt.NDArray[np.int64]) -> Array:
+    known, place = np.unique(numbers, return_inverse=True)
+    return np.eye(len(known))[place]
 
 
 def _float(x: Array) -> Array:

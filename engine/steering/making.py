@@ -265,17 +265,11 @@ def _means(material: Material) -> Array:
 
 
 def _label_facts(material: Material, labels: npt.NDArray[np.int64]) -> dict[str, float]:
-    """Share of the fitted rows' variance within templates that lies between classes; the same with shuffled labels."""
-    inside = directions.within(material.positive[material.fitted], material.templates[material.fitted])
+    """Share of the fitted rows' variance within templates that classes explain; the same with shuffled labels."""
+    x, templates = material.positive[material.fitted], material.templates[material.fitted]
     random = np.random.default_rng([material.choice.seed, SHUFFLED])
-    shuffled = [_between(inside, random.permutation(labels)) for _ in range(SHUFFLES)]
-    return {"between_classes": _between(inside, labels), "between_shuffled": float(np.mean(shuffled))}
-
-
-def _between(x: Array, labels: npt.NDArray[np.int64]) -> float:
-    means = directions.class_means(x, labels, int(labels.max()) + 1)[labels]
-    total = float(np.square(x - x.mean(0)).sum())
-    return float(np.square(means - x.mean(0)).sum()) / total if total > 0 else 0.0
+    shuffled = [directions.explained(x, random.permutation(labels), templates) for _ in range(SHUFFLES)]
+    return {"explained": directions.explained(x, labels, templates), "explained_shuffled": float(np.mean(shuffled))}
 
 
 def _classes(material: Material) -> int:

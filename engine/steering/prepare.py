@@ -165,7 +165,7 @@ def _prepare(choice: Steering, prompts: PromptSet, model: OpenModel, run: Run) -
         "slider": list(
             slider(choice.method, classes=len(prompts.classes), cyclic=prompts.cyclic, target=choice.target)
         ),
-        **made.facts,
+        **{name: value for name, value in made.facts.items() if not (isinstance(value, float) and np.isnan(value))},
     }
     if not np.isfinite(step):
         raise SteeringError(f"The activations at {choice.hook} are no finite numbers; choose another hook point.")

@@ -84,7 +84,7 @@ def slider(method: Method, *, classes: int = 0, cyclic: bool = False, target: st
 
 
 def describe(prepared: Prepared) -> str:
-    """What ``prepared`` does and what its strengths mean, in two or three sentences for people."""
+    """What ``prepared`` does and what its strengths mean, in a few sentences for people."""
     facts = prepared.facts
     method: Method = facts["method"]
     meaning = _meaning(method, facts["target"])
@@ -97,6 +97,11 @@ def describe(prepared: Prepared) -> str:
         sentences.append(
             f"Along the direction {facts['held_out_auroc']:.0%} of held-out pairs of a positive and a negative row are told "
             f"apart ({len(prepared.held_out)} rows of each; chance is 50 %)."
+        )
+    if "explained" in facts:
+        sentences.append(
+            f"Classes explain {facts['explained']:.0%} of what varies within templates (shuffled labels: "
+            f"{facts['explained_shuffled']:.0%})."
         )
     if "held_out_nearest" in facts:
         sentences.append(

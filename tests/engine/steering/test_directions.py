@@ -152,9 +152,24 @@ def test_templates_are_taken_out_of_class_means_though_classes_came_in_different
     x = (truth[labels] + styles[templates])[seen]
     found = directions.class_means(x, labels[seen], 5, templates[seen] * 3)
     np.testing.assert_allclose(found - found.mean(0), truth - truth.mean(0), atol=1e-9)
-    inside = directions.within(x, templates[seen])
-    for number in range(4):
-        np.testing.assert_allclose(inside[templates[seen] == number].mean(0), 0, atol=1e-10)
+    assert directions.explained(x, labels[seen], templates[seen]) == pytest.approx(1)
+
+
+def test_what_labels_explain_beyond_templates_is_analysis_of_variance(random: np.random.Generator) -> None:
+    labels, templates = np.repeat(np.arange(3), 8), np.tile(np.arange(4), 6)  # balanced, so that shares add up
+    x = (
+        random.normal(size=(24, WIDTH))
+        + random.normal(size=(3, WIDTH))[labels]
+        + random.normal(size=(4, WIDTH))[templates]
+    )
+
+    def between(by: Array) -> float:
+        return float(sum(np.square(x[by == k].mean(0) - x.mean(0)).sum() * (by == k).sum() for k in np.unique(by)))
+
+    total = float(np.square(x - x.mean(0)).sum())
+    expected = between(labels) / (total - between(templates))
+    assert directions.explained(x, labels, templates) == pytest.approx(expected)
+    assert np.isnan(directions.explained(np.ones((24, WIDTH)), labels, templates))
 
 
 @pytest.mark.parametrize("n", [7, 10])
