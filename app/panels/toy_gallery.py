@@ -20,8 +20,8 @@ AREA = "Toy models"
 LEAST = 300  # pixels of a card
 # What belongs together stands together, the best known first; toys of other packages follow by title.
 ORDER = (
-    "superposition", "superposition-phases", "modular-addition", "grokfast-comparison", "label-noise",
-    "weekday-addition", "tiny-language-model", "story-understanding", "belief-states", "belief-simplices",
+    "superposition", "superposition-phases", "modular-addition", "modular-steering", "grokfast-comparison", "label-noise",
+    "weekday-addition", "number-addition", "tiny-language-model", "story-understanding", "belief-states", "belief-simplices",
     "memorisation", "memorisation-scaling", "memorisation-quantisation", "universal-and", "feature-splitting",
     "feature-splitting-learned", "hierarchical-concepts", "max-of-k", "bilinear-layers", "out-of-context",
     "backdoor", "backdoor-detection", "story-backdoor",

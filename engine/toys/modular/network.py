@@ -94,11 +94,13 @@ class Passed:
     """What one pass gives at "=".
 
     Attributes:
+        middle: (instances, rows, d_model) residual stream before the MLP.
         hidden: (instances, rows, d_mlp) neurons after ReLU.
         final: (instances, rows, d_model) residual stream after the MLP.
         logits: (instances, rows, p).
     """
 
+    middle: Tensor
     hidden: Tensor
     final: Tensor
     logits: Tensor
@@ -138,6 +140,11 @@ def over_pairs(shape: Shape, theta: Tensor, rows: Tensor | None = None, kept_hea
 
 def over_embeddings(shape: Shape, theta: Tensor, pairs: Tensor) -> Tensor:
     """Logits (n, p) of one instance, ``theta`` (1, parameters), for embeddings (n, 2, d_model) of a and b."""
+    return from_middle(shape, theta, before_mlp(shape, theta, pairs)).logits[0]
+
+
+def before_mlp(shape: Shape, theta: Tensor, pairs: Tensor) -> Tensor:
+    """The residual stream before the MLP, (n, d_model), of one instance, for embeddings (n, 2, d_model) of a and b."""
     d, heads, width = shape.d_model, shape.heads, shape.d_model // shape.heads
     w = unpack(shape, theta)
     last = (w["embed"][:, shape.p] + w["pos"][:, 2]).expand(len(pairs), -1)
@@ -146,7 +153,12 @@ def over_embeddings(shape: Shape, theta: Tensor, pairs: Tensor) -> Tensor:
     scores = torch.einsum("nthe,he->tnh", (x @ w["k"][0]).reshape(-1, 3, heads, width), query)
     pattern = blended(scores.softmax(0), shape.uniform)
     mixed = torch.einsum("tnh,nthe->nhe", pattern, (x @ w["v"][0]).reshape(-1, 3, heads, width))
-    return _rest(w, (last + mixed.reshape(-1, d) @ w["o"][0])[None]).logits[0]
+    return last + mixed.reshape(-1, d) @ w["o"][0]
+
+
+def from_middle(shape: Shape, theta: Tensor, middle: Tensor) -> Passed:
+    """What follows from a residual stream before the MLP, (n, d_model), in one instance, ``theta`` (1, parameters)."""
+    return _rest(unpack(shape, theta), middle[None])
 
 
 def blended(pattern: Tensor, uniform: float) -> Tensor:
@@ -160,7 +172,7 @@ def blended(pattern: Tensor, uniform: float) -> Tensor:
 def _rest(w: dict[str, Tensor], middle: Tensor) -> Passed:
     hidden = torch.baddbmm(w["b_in"][:, None], middle, w["in"]).relu()
     final = torch.baddbmm(w["b_out"][:, None] + middle, hidden, w["out"])
-    return Passed(hidden, final, final @ w["unembed"])
+    return Passed(middle, hidden, final, final @ w["unembed"])
 
 
 def vocabulary(p: int) -> list[str]:
@@ -230,3 +242,36 @@ def native(shape: Shape, theta: Tensor) -> TransformerBridge:
             weight.copy_(filled[name])
     bridge.eval()
     return bridge
+
+
+def from_native(bridge: TransformerBridge) -> tuple[Shape, Tensor]:
+    """The network that `native` has made ``bridge`` from: its shape and its weights (parameters,)."""
+    model: Any = bridge.original_model
+    by_name = {
+        name.replace("._original_component", ""): weight.detach().float().cpu()
+        for name, weight in model.named_parameters()
+    }
+    block = "layers.0."
+    numbers, d = by_name["tok_embed.weight"].shape[0] - len(SPECIAL), by_name["tok_embed.weight"].shape[1] - 1
+    out, total = by_name[block + "attn.o.weight"][:d], by_name[block + "attn.v.weight"].shape[0]
+    shut = bool((by_name[block + "attn.k.weight"][:, d] == -SHUT).any())
+    uniform = 0.0 if not shut else 1.0 if total == d else float(out[:, d:].norm() / (out[:, :d] + out[:, d:]).norm())
+    output = out if total == d else out[:, :d] + out[:, d:]
+    own = slice(0, d)
+    # A network that attends uniformly alone has no scores; zeros serve, for they are blended away.
+    scores = [by_name[block + f"attn.{name}.weight"][own, :d].T * (uniform < 1) for name in "qk"]
+    parts = [
+        by_name["tok_embed.weight"][:numbers, :d],
+        by_name["pos.weight"][:, :d],
+        *scores,
+        by_name[block + "attn.v.weight"][own, :d].T,
+        output.T,
+        by_name[block + "mlp.fc_in.weight"][:, :d].T,
+        by_name[block + "mlp.fc_in.bias"],
+        by_name[block + "mlp.fc_out.weight"][:d].T,
+        by_name[block + "mlp.fc_out.bias"][:d],
+        by_name["head.weight"][: numbers - 1, :d].T,
+    ]
+    heads = int(bridge.cfg.n_heads) // (total // d)
+    shape = Shape(numbers - 1, d, heads, by_name[block + "mlp.fc_in.bias"].shape[0], uniform)
+    return shape, torch.cat([part.reshape(-1) for part in parts])
