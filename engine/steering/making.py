@@ -260,8 +260,20 @@ def _r_squared(material: Material, affine: directions.Affine) -> dict[str, float
 
 def _means(material: Material) -> Array:
     """Class means of the fitted rows, (classes, width), with what differs between templates taken out."""
-    fitted = material.positive[material.fitted]
-    return directions.class_means(fitted, _labels(material), _classes(material), material.templates[material.fitted])
+    labels, count = _labels(material), _classes(material)
+    lacking = sorted(set(range(count)) - set(labels.tolist()))
+    if lacking:
+        raise SteeringError(
+            f"No row of {material.prompts.name} with the label {material.prompts.classes[lacking[0]]} can be read here; give "
+            "it the text it lacks, or read at the prompt."
+        )
+    if count < 2:
+        raise SteeringError(
+            f"The prompt set {material.prompts.name} has one label only, so nothing differs; add others."
+        )
+    return directions.class_means(
+        material.positive[material.fitted], labels, count, material.templates[material.fitted]
+    )
 
 
 def _label_facts(material: Material, labels: npt.NDArray[np.int64]) -> dict[str, float]:

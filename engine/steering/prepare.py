@@ -87,8 +87,7 @@ def prepare(choice: Steering, model: OpenModel, run: Run) -> Prepared:
 def prepare_with(choice: Steering, prompts: PromptSet, model: OpenModel, run: Run) -> Prepared:
     """As `prepare`, from ``prompts`` that are open already.
 
-    Rows are shared out half and half between those it is made from and those held out, by ``choice.seed``: with labels
-    in equal shares of each, and rows of the same text on the same side.
+    Rows are shared out half and half between those it is made from and those held out, by ``choice.seed``: see `split`.
     """
     read_key = _read_key(choice, prompts, model)
     made_for = (choice.method, choice.seed, choice.dictionary, choice.latent, choice.learned, choice.target)
@@ -102,30 +101,27 @@ def forget() -> None:
     _read.clear()
 
 
-def split(prompts: PromptSet, rows: tuple[int, ...], seed: int, *, every_class: bool) -> npt.NDArray[np.bool_]:
-    """Which of ``rows`` an intervention is made from, (len(rows),) bool: half of them, the others are held out.
+def split(prompts: PromptSet, seed: int, *, every_class: bool) -> npt.NDArray[np.bool_]:
+    """Which rows interventions are made from, (rows,) bool: half of them, the others are held out.
 
-    With labels each class is shared out by itself. Rows of the same text go to the same side.
+    It does not depend on the method, so that methods can be compared on rows that none of them has seen. With labels each
+    class is shared out by itself. Rows of the same text go to the same side.
 
     Args:
-        every_class: of an odd number of rows of a class the greater part is fitted, so that no class goes without;
-            else the odd ones go to either side in turn.
+        every_class: no class goes without a fitted row, though then nothing may be held out; else, where each class has
+            one row only, classes are shared out between the sides.
     """
     random = np.random.default_rng([seed, SPLIT])
     texts: dict[str, dict[tuple[str, ...], list[int]]] = {}
-    for place, number in enumerate(rows):
-        row = prompts.rows[number]
+    for number, row in enumerate(prompts.rows):
         text = (row.prompt, row.positive, row.negative, row.suffix)
-        texts.setdefault(row.label if prompts.classes else "", {}).setdefault(text, []).append(place)
-    fitted = np.zeros(len(rows), dtype=bool)
-    more = True
-    for of_class in texts.values():
-        groups = list(of_class.values())
-        order = random.permutation(len(groups))
-        take = (len(groups) + (more or every_class)) // 2
-        if len(groups) % 2:
-            more = not more
-        for group in order[:take]:
+        texts.setdefault(row.label, {}).setdefault(text, []).append(number)
+    parts = [list(of_class.values()) for of_class in texts.values()]
+    if not every_class and all(len(groups) == 1 for groups in parts):
+        parts = [[group for groups in parts for group in groups]]
+    fitted = np.zeros(len(prompts.rows), dtype=bool)
+    for groups in parts:
+        for group in random.permutation(len(groups))[: (len(groups) + 1) // 2]:
             fitted[groups[group]] = True
     return fitted
 
@@ -140,7 +136,9 @@ def _prepare(choice: Steering, prompts: PromptSet, model: OpenModel, run: Run) -
 
     paired = _reads_pairs(choice, prompts)
     rows = _rows(choice, prompts, paired)
-    fitted = split(prompts, rows, choice.seed, every_class=choice.method in ("circular", "random"))
+    fitted = split(prompts, choice.seed, every_class=not paired)[list(rows)]
+    if not fitted.any():  # all the rows that serve were held out
+        fitted[: (len(rows) + 1) // 2] = True
     positive = _activations(choice, prompts, model, run, rows, "positive")
     negative = _activations(choice, prompts, model, run, rows, "negative") if paired else None
     index = {label: number for number, label in enumerate(prompts.classes)}

@@ -110,21 +110,31 @@ def test_the_halves_share_no_row_and_hold_every_row(tiny: OpenModel, run: Run) -
 
 def test_each_label_is_shared_out_by_itself_and_none_goes_without() -> None:
     prompts = labelled(5)
-    numbers = tuple(range(len(prompts.rows)))
     labels = np.array([row.label for row in prompts.rows])
-    for every_class, counts in ((True, {3}), (False, {2, 3})):
-        fitted = prepare.split(prompts, numbers, 0, every_class=every_class)
-        assert {int(fitted[labels == day].sum()) for day in DAYS} == counts
-    single = prepare.split(labelled(1), tuple(range(7)), 0, every_class=True)
-    assert single.all()
-    assert prepare.split(labelled(1), tuple(range(7)), 0, every_class=False).sum() == 4
+    for every_class in (True, False):
+        fitted = prepare.split(prompts, 0, every_class=every_class)
+        assert {int(fitted[labels == day].sum()) for day in DAYS} == {3}
+    assert prepare.split(labelled(1), 0, every_class=True).all()
+    assert prepare.split(labelled(1), 0, every_class=False).sum() == 4
 
 
 def test_rows_of_the_same_text_are_on_the_same_side() -> None:
     twice = replace(pairs(), rows=pairs(6).rows * 2)
     for seed in range(5):
-        fitted = prepare.split(twice, tuple(range(12)), seed, every_class=False)
+        fitted = prepare.split(twice, seed, every_class=False)
         assert fitted[:6].tolist() == fitted[6:].tolist()
+
+
+def test_all_methods_hold_out_the_same_rows(tiny: OpenModel, run: Run) -> None:
+    both = PromptSet(
+        "both", "{", tuple(replace(row, positive=" it", negative=" a") for row in labelled(4).rows), DAYS, True
+    )
+    found = [
+        prepare.prepare_with(Steering(method=method, seed=2), both, tiny, run)  # type: ignore[arg-type]
+        for method in ("mean-difference", "ablate", "random", "circular")
+    ]
+    assert {one.held_out for one in found} == {found[0].held_out}
+    assert len(found[0].held_out) == 14
 
 
 def test_another_method_reads_no_activation_again(tiny: OpenModel, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,6 +264,12 @@ def test_what_cannot_be_made_is_refused_in_a_sentence(tiny: OpenModel, run: Run,
     refused("“Noday” is no label", labelled(), method="circular", read_at="prompt", target="Noday")
     two = PromptSet("two", "{", tuple(row for row in labelled().rows if row.label in DAYS[:2]), DAYS[:2])
     refused("has 2 classes, which cannot go round", two, method="circular", read_at="prompt")
+    one = PromptSet("one", "{", labelled().rows[:4], DAYS[:1])
+    refused("has one label only", one, method="random", read_at="prompt")
+    empty = replace(
+        labelled(), rows=tuple(replace(row, positive=" it" * (row.label != "Tue")) for row in labelled().rows)
+    )
+    refused("with the label Tue can be read here", empty, method="circular", read_at="answer")
     refused("No dictionary is named", labelled(), method="feature-add", read_at="prompt")
     refused("no session is open", labelled(), method="learned", learned="x", read_at="prompt")
 
