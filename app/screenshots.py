@@ -89,6 +89,8 @@ def session_tour(window: MainWindow, camera: Photographer) -> None:
         camera.take("model-card")
         workbench.open_panel("activations", reference)
         camera.take("activations")
+        workbench.open_panel("steering", reference)
+        camera.take("steering")
     for thing in workbench.session.things("dictionaries"):
         workbench.open_panel("dictionary", thing.id)
         camera.take("dictionary")

@@ -9,7 +9,7 @@ from PySide6.QtGui import QWheelEvent
 from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QSpinBox, QWidget
 
 from app.panels.looking import HookChooser
-from app.theme import L, S
+from app.theme import XS, L, S
 
 QUANTITIES = (("Norm", "norm"), ("One unit", "unit"), ("Logit lens", "logit-lens"))
 STREAM = "hook_resid_post"  # the experiment's default, shown until the model has said what it has
@@ -29,6 +29,7 @@ class Number(QSpinBox):
         self.setKeyboardTracking(False)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMinimumWidth(72)
+        self.lineEdit().setTextMargins(XS, 0, 0, 0)  # the style sheet's padding does not reach it
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         if self.hasFocus():

@@ -51,6 +51,14 @@ def example_of(reference: str, workbench: Workbench) -> str:
     return ""
 
 
+def text_for(reference: str, workbench: Workbench) -> str:
+    """Text that a model can read: the one that a toy of the session was trained on, the stories, else plain English."""
+    for thing in workbench.session.things("models"):
+        if thing.attributes.get("reference") == reference and thing.attributes.get("text"):
+            return str(thing.attributes["text"])
+    return "stories" if reference.startswith(("demo", "toy:")) else "python-docs"
+
+
 def prompt_line(facts: Mapping[str, Any]) -> str:
     """How long a prompt is and what model reads it, from the facts of the look "activations"."""
     return (

@@ -20,11 +20,12 @@ from app.panels.steering_actions import SteeringActions
 from app.panels.steering_controls import SteeringControls
 from app.panels.steering_facts import clean_of, effect_line, marks_of, pair_of, tokens_of
 from app.panels.steering_pictures import SteeringPictures
+from app.panels.steering_rows import SteeringRows
 from app.panels.steering_words import are_words, signed, usual_prompts
 from app.panels.strength_slider import Strength
 from app.panels.two_texts import TwoTexts
 from app.panels.words import defaults_of, schema_of
-from app.theme import M, S, set_role
+from app.theme import M, S, set_role, small
 from app.views.base import Line
 from engine.errors import SuperscopeError
 from engine.figures.words import shortened
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
     from engine.runs.messages import Answered
     from engine.runs.run import Progress
 
-EXPERIMENT, SWEEP, CARD = "steer", "steering-sweep", "model-card"
+EXPERIMENT, SWEEP, TRAINING, CARD = "steer", "steering-sweep", "learned-steering", "model-card"
 SOON = 40  # ms after another choice
 LATE = 400  # ms of waiting after which progress is shown
-COLUMN = 264  # pixels of the choices at the left
-FIRST_PROMPT = "one monday anna went to the park . she"
+COLUMN, BAR = 272, 14  # pixels of the choices at the left, and of them for a scroll bar
+FIRST_PROMPT = "one monday anna went to the park . she felt"
 OTHER_PROMPT = "I watched the film last night and I thought it was"
 
 
@@ -59,9 +60,12 @@ class SteeringBench(Panel):
         self.controls = SteeringControls(workbench)
         self.texts = TwoTexts(workbench)
         self.pictures = SteeringPictures(workbench)
+        self.rows = SteeringRows(workbench)
         self.numbers = Line("Effect in numbers")
+        self.numbers.setFont(small())
         self.problem = Notice("error")
         self.away = Notice()
+        self.hint = Notice()
         self.loading = LoadingBar()
         self.top = SteeringActions(workbench)
         self.asker = Asker(workbench, f"{EXPERIMENT} {key}", EXPERIMENT, self)
@@ -92,7 +96,7 @@ class SteeringBench(Panel):
         whole = QVBoxLayout(self)
         whole.setContentsMargins(M, M, M, M)
         whole.setSpacing(M)
-        for widget in (self.top, self.prompt, self.strength, self.loading, self.problem, self.away):
+        for widget in (self.top, self.prompt, self.strength, self.loading, self.problem, self.away, self.hint):
             whole.addWidget(widget)
         whole.addLayout(body, 1)
         self.setFocusProxy(self.strength.slider)
@@ -102,18 +106,23 @@ class SteeringBench(Panel):
         under = QVBoxLayout(self._below)
         under.setContentsMargins(0, 0, 0, 0)
         under.setSpacing(M)
+        under.addWidget(self.rows)
         under.addWidget(self.pictures, 1)
         right = QVBoxLayout()
         right.setSpacing(S)
         right.addWidget(self.texts, 2)
         right.addWidget(self.numbers)
-        right.addWidget(_scrolled(self._below, "Figures"), 3)
+        self._figures = _scrolled(self._below, "Figures")
+        right.addWidget(self._figures, 3)
         return right
 
     def _connect(self) -> None:
         self.prompt.textChanged.connect(lambda: self._look(pause=PAUSE))
         self.strength.chosen.connect(lambda _: self.pace.moved())
-        self.controls.changed.connect(lambda: self._look(pause=SOON))
+        self.controls.changed.connect(self._choice_made)
+        self.controls.rows_wanted.connect(self._show_rows)
+        self.controls.training_wanted.connect(self._train)
+        self.rows.chosen.connect(self._rows_edited)
         self.pace.due.connect(lambda: self._look(pause=0))
         self._late.timeout.connect(self._say_waiting)
         self.asker.answered.connect(self._show)
@@ -146,6 +155,7 @@ class SteeringBench(Panel):
             "reference": self.reference,
             "prompt": self.prompt.toPlainText(),
             "strength": self.strength.strength,
+            "rows": self.controls.rows.isChecked(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -153,6 +163,9 @@ class SteeringBench(Panel):
         if isinstance(reference, str) and reference and not self.key:
             self.reference = reference
         self.controls.take(state)
+        self.rows.follow(self.controls.reference)
+        self.controls.rows.setChecked(state.get("rows") is True)
+        self.rows.show_rows(self.controls.rows.isChecked())
         if isinstance(strength, int | float):
             self.strength.show_strength(float(strength))
         if isinstance(prompt, str):
@@ -168,6 +181,7 @@ class SteeringBench(Panel):
         self.pace.stop()
         self.asker.cancel()
         self.card_asker.cancel()
+        self.rows.closing()
         self.workbench.things_changed.disconnect(self._things_changed)
         self.workbench.runs_changed.disconnect(self._runs_changed)
 
@@ -190,6 +204,19 @@ class SteeringBench(Panel):
             "strength": round(self.strength.strength, 6),
             **self.controls.parameters(),
         }
+
+    def _choice_made(self) -> None:
+        self.rows.follow(self.controls.reference)
+        self._look(pause=SOON)
+
+    def _show_rows(self, wanted: bool) -> None:
+        self.rows.follow(self.controls.reference)
+        self.rows.show_rows(wanted)
+        self._figures.verticalScrollBar().setValue(0)
+
+    def _rows_edited(self, reference: str) -> None:
+        self.controls.show_prompts(reference)
+        self._look(pause=PAUSE)
 
     def _look(self, *, pause: int) -> None:
         if self.away.text or self.card_asker.is_waiting:  # the model comes first; then what is wanted by then is asked
@@ -238,12 +265,13 @@ class SteeringBench(Panel):
         if reference == self.reference:
             return
         was_its_own = self.prompt.toPlainText() == self._first_prompt()
-        had_usual = self.controls.parameters()["prompts"] == usual_prompts(self.reference)
+        had_usual = self.controls.reference == usual_prompts(self.reference)
         self.reference = reference
         self._shown, self._clean_of = {}, ()
         self.controls.hook.forget()
         if had_usual:
             self.controls.show_prompts(usual_prompts(reference))
+            self.rows.follow(self.controls.reference)
         if was_its_own or models.example_of(reference, self.workbench):  # words of one toy are none of another
             self.prompt.blockSignals(True)
             self.prompt.setPlainText(self._first_prompt())
@@ -279,6 +307,8 @@ class SteeringBench(Panel):
             marks = marks_of(facts, "steered")
             self.texts.show_steered(asked["prompt"], steered, marks, asked["strength"], words=words)
             self.numbers.say(effect_line(facts))
+            self.controls.explain(str(facts.get("describe") or ""))
+        self.hint.say(models.unknown_line(facts))
         self.pictures.show_figures(said.figures, done=said.done)
         if said.done:
             self._shown = asked
@@ -331,9 +361,17 @@ class SteeringBench(Panel):
         """Start the sweep of the present choices and show its page."""
         schema = schema_of(self.workbench.catalogue.get(SWEEP, {}))
         wanted = {name: value for name, value in self.parameters().items() if name in schema}
+        if "text" in schema:
+            wanted["text"] = models.text_for(self.reference, self.workbench)
         run = self._start(SWEEP, wanted, "")
         if run:
             self.workbench.open_panel("run", run)
+
+    def _train(self) -> None:
+        """Fill the form with what a network for the method "learned" is trained from."""
+        schema = schema_of(self.workbench.catalogue.get(TRAINING, {}))
+        wanted = {name: value for name, value in self.parameters().items() if name in schema and name != "target"}
+        self.workbench.show_form(TRAINING, wanted)
 
     def _start(self, experiment: str, parameters: dict[str, Any], title: str) -> str:
         try:
@@ -372,4 +410,5 @@ def _scrolled(content: QWidget, name: str, width: int = 0) -> QScrollArea:
     area.setWidget(content)
     if width:
         area.setFixedWidth(width)
+        content.setFixedWidth(width - BAR)  # with a bar and without, everything is as wide
     return area

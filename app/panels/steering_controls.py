@@ -10,7 +10,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFileDialog, QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from app.panels.activation_controls import Choice, Number
-from app.panels.parts import button
+from app.panels.parts import button, label
 from app.panels.steering_hook import HookPicker
 from app.panels.steering_words import METHODS, POSITIONS, READ_AT, matters, prompts_title
 from app.panels.strength_slider import Exact
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FILE = "Choose a file…"
 SEEDS = 10_000  # seeds that "New seed" draws from: short enough to be told to somebody
-TOKENS = (1, 256)
+TOKENS = (1, 512)
 
 
 class SteeringControls(QWidget):
@@ -31,10 +31,12 @@ class SteeringControls(QWidget):
     Signals:
         changed: another choice; `parameters` gives them all.
         rows_wanted: whether the rows of the prompt set are to be shown.
+        training_wanted: a network for the method "learned" is to be trained.
     """
 
     changed = Signal()
     rows_wanted = Signal(bool)
+    training_wanted = Signal()
 
     def __init__(self, workbench: Workbench, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -49,6 +51,7 @@ class SteeringControls(QWidget):
         self.latent = Number("Latent")
         self.latent.setMaximum(10**7)
         self.learned = _choice("Run of learned-steering", ())
+        self.train = button("Train…", self.training_wanted.emit, tip="Fill the form that trains a network")
         self.target = Choice()
         self.target.setAccessibleName("Target label")
         self.read_at = _choice("Activations are read at", READ_AT)
@@ -77,11 +80,13 @@ class SteeringControls(QWidget):
         self._add([("Hook point", self.hook, 1)])
         self._add([("Method", self.method, 1)])
         self._add([("Dictionary", self.dictionary, 1), ("Latent", self.latent, 0)], ("dictionary",))
-        self._add([("Run of learned-steering", self.learned, 1)], ("learned",))
+        self._add([("Run of learned-steering", self.learned, 1), ("", self.train, 0)], ("learned",))
         self._add([("Target label", self.target, 1)], ("target",))
         self._add([("Change", self.positions, 1), ("Read at", self.read_at, 1)])
         self._add([("Temperature", self.temperature, 1), ("New tokens", self.tokens, 1)])
         self._add([("Seed", self.seed, 1), ("", self.again, 0)])
+        self.about = label(role="muted", is_small=True)
+        self._whole.addWidget(self.about)
         self._whole.addStretch(1)
 
     def _add(self, cells: Sequence[tuple[str, QWidget, int]], parameters: Sequence[str] = ()) -> None:
@@ -92,14 +97,14 @@ class SteeringControls(QWidget):
         grid.setHorizontalSpacing(S)
         grid.setVerticalSpacing(XS // 2)
         for column, (words, editor, stretch) in enumerate(cells):
-            label = QLabel(words)
-            label.setFont(small())
-            label.setBuddy(editor)
-            grid.addWidget(label, 0, column)
+            above = QLabel(words)
+            above.setFont(small())
+            above.setBuddy(editor)
+            grid.addWidget(above, 0, column)
             grid.addWidget(editor, 1, column)
             grid.setColumnStretch(column, stretch)
             if editor is self.read_at:
-                self._blocks["read_at"] = [label, editor]
+                self._blocks["read_at"] = [above, editor]
         for name in parameters:
             self._blocks[name] = [holder]
         self._whole.addWidget(holder)
@@ -115,6 +120,11 @@ class SteeringControls(QWidget):
         self.prompts.activated.connect(self._prompts_chosen)
 
     # ---- values
+
+    @property
+    def reference(self) -> str:
+        """The prompt set."""
+        return self._prompts
 
     def parameters(self) -> dict[str, Any]:
         """The choices that matter for the method, by the names of the experiment's parameters."""
@@ -177,6 +187,10 @@ class SteeringControls(QWidget):
         self._prompts = reference
         self.list_things()
         self._relate()
+
+    def explain(self, sentences: str) -> None:
+        """Say what the intervention does and what its strengths mean."""
+        self.about.setText(sentences)
 
     # ---- what can be chosen
 

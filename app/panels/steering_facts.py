@@ -15,12 +15,12 @@ def effect_line(facts: Mapping[str, Any]) -> str:
     """What steering did, in one line: how far the next-token distributions moved, and how long it took."""
     parts = []
     if isinstance(facts.get("mean_kl"), int | float):
-        told = f"Mean KL {number(facts['mean_kl'], 3)} nats per token"
+        told = f"KL {number(facts['mean_kl'], 3)} nats per token"
         if isinstance(facts.get("mean_kl_random"), int | float):
-            told += f" (random direction {number(facts['mean_kl_random'], 3)})"
+            told += f", random {number(facts['mean_kl_random'], 3)}"
         parts.append(told)
     if isinstance(facts.get("milliseconds_to_first"), int | float):
-        parts.append(f"first token after {facts['milliseconds_to_first']:,.0f} ms")
+        parts.append(f"first token {facts['milliseconds_to_first']:,.0f} ms")
     if isinstance(facts.get("tokens_per_second"), int | float):
         parts.append(f"{number(facts['tokens_per_second'], 3)} tokens/s")
     return " · ".join(parts)

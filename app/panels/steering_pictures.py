@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from engine.figures.kinds import Figure
 
 NAMES = ("logits", "kl", "projections")
-LEAST, TALL = 380, 250  # pixels: width below which a column is given up, and the height of a figure
+LEAST = 380  # pixels below which a column is given up
+TALL = {"logits": 360, "kl": 190}  # pixels, of a figure; another one is
+USUAL = 300
 HINT = "Logit changes, KL and the distribution along the direction appear here with the first steered text."
 
 
@@ -63,7 +65,7 @@ class SteeringPictures(QWidget):
         from app.views import make_view  # late: views bring pyqtgraph
 
         view = make_view(figure, self.workbench)
-        view.setFixedHeight(TALL)
+        view.setFixedHeight(TALL.get(name, USUAL))
         self.views[name] = view
         self._veils[name] = Veil(view, self.workbench)
 

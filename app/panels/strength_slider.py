@@ -10,7 +10,7 @@ from PySide6.QtGui import QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaint
 from PySide6.QtWidgets import QAbstractSlider, QDoubleSpinBox, QHBoxLayout, QLabel, QSizePolicy, QWidget
 
 from app.panels.steering_words import signed
-from app.theme import RADIUS, S, edge, small
+from app.theme import RADIUS, XS, S, edge, small
 
 if TYPE_CHECKING:
     from app.workbench import Workbench
@@ -203,8 +203,8 @@ class StrengthSlider(QAbstractSlider):
             return
         look = self.workbench.theme
         left, right = (self.place_of(min(max(end, self._low), self._high)) for end in self._band)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(look.blend(look.accent, 0.18, look.canvas))
+        painter.setPen(QPen(edge(look), 1))
+        painter.setBrush(look.blend(look.accent, 0.2, look.canvas))
         painter.drawRoundedRect(QRectF(left, middle - HANDLE, right - left, 2 * HANDLE), RADIUS, RADIUS)
         painter.setPen(look.muted)
         wide = QFontMetrics(painter.font()).horizontalAdvance(BAND) + 2
@@ -230,6 +230,7 @@ class Exact(QDoubleSpinBox):
         self.setAccessibleName(name)
         self.setKeyboardTracking(False)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.lineEdit().setTextMargins(XS, 0, 0, 0)  # the style sheet's padding does not reach it
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         if self.hasFocus():

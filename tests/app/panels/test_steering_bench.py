@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QAbstractSpinBox, QComboBox, QLineEdit, QPlainText
 from app.panels.steering_bench import SteeringBench
 from engine.figures.kinds import Axis, Bars, Lines
 from engine.runs.run import Progress
+from tests.app.conftest import Shell
 
 from .conftest import Bench
 from .fakes import Looks
@@ -141,7 +142,7 @@ def test_both_texts_are_shown_with_the_differing_token_underlined_and_shaded(sce
     assert cursor.charFormat().background().color() != scene.bench.workbench.theme.canvas
     assert not texts.steered.text.document().find("felt").charFormat().fontUnderline()
     assert texts.steered.head.text() == "Steered, strength +1"
-    assert scene.panel.numbers.whole == "Mean KL 0.421 nats per token · first token after 183 ms"
+    assert scene.panel.numbers.whole == "KL 0.421 nats per token · first token 183 ms"
 
 
 def test_answers_that_grow_are_written_at_the_end_and_keep_what_is_selected(scene: Scene) -> None:
@@ -172,7 +173,7 @@ def test_the_old_steered_text_stays_dimmed_until_the_first_new_token_and_the_cle
     assert scene.text() == before
     scene.partly("wept")
     assert scene.dim() == (False, False)
-    assert scene.text().endswith("she wept")
+    assert scene.text().endswith("felt wept")
     assert scene.panel.texts.steered.head.text() == "Steered, strength +2"
 
 
@@ -378,7 +379,7 @@ def test_it_can_be_copied_as_command_and_python(scene: Scene) -> None:
         text = QGuiApplication.clipboard().text()
         assert "steer" in text
         assert "strength=-1.7" in text
-        assert "one monday" in text
+        assert "blocks.1.hook_resid_post" in text
 
 
 def test_an_error_is_one_sentence_and_the_old_texts_stay_dimmed(scene: Scene) -> None:
@@ -459,3 +460,38 @@ def test_a_closed_bench_hears_no_answer(scene: Scene) -> None:
     scene.bench.close(scene.panel)
     assert not scene.panel.asker.is_waiting
     assert not scene.panel.asker._pause.isActive()
+
+
+def test_rows_edited_in_the_table_are_asked_for_and_another_set_fills_the_table(scene: Scene) -> None:
+    controls = scene.panel.controls
+    scene.bench.qtbot.mouseClick(controls.rows, Qt.MouseButton.LeftButton)
+    table = scene.panel.rows.table
+    assert table.isVisible()
+    assert table.reference() == "story-sentiment"
+    assert len(scene.steers) == 1, "nothing has changed"
+    table.editor.model.setData(table.editor.model.index(0, 0), "one friday tom felt")
+    scene.asked(2)
+    assert scene.steers[-1]["prompts"].startswith('{"prompt": "one friday tom felt"')
+    assert controls.prompts.currentText() == "Edited rows"
+    place = controls.prompts.findData("story-gender")
+    controls.prompts.setCurrentIndex(place)
+    controls.prompts.activated.emit(place)
+    scene.asked(3)
+    assert (scene.steers[-1]["prompts"], table.reference()) == ("story-gender", "story-gender")
+    scene.bench.qtbot.mouseClick(controls.rows, Qt.MouseButton.LeftButton)
+    assert not table.isVisible()
+
+
+def test_a_network_for_the_method_learned_is_trained_from_the_form(scene: Scene) -> None:
+    forms: list[tuple[str, dict[str, Any]]] = []
+    scene.bench.workbench.form_wanted.connect(lambda experiment, values: forms.append((experiment, values)))
+    scene.panel.controls.training_wanted.emit()
+    assert [experiment for experiment, _ in forms] == ["learned-steering"]
+
+
+def test_the_command_and_the_model_card_open_it(shell: Shell) -> None:
+    shell.workbench.commands.run("view.steering")
+    panel = shell.window.tabs.current()
+    assert isinstance(panel, SteeringBench)
+    assert panel.title() == "Steering · Demo model"
+    shell.window.tabs.close()
