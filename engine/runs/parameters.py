@@ -45,8 +45,8 @@ PromptsRef: TypeAlias = Annotated[
     str,
     Field(
         min_length=1,
-        description="Prompt set: sentiment, gender, digits, days, story-sentiment, story-gender, sums, a .csv or .jsonl "
-        "file, prompts:ID of this session, or the rows themselves as JSON lines",
+        description="Prompt set: sentiment, gender, digits, days, story-sentiment, story-gender, story-objects, sums, a "
+        ".csv or .jsonl file, prompts:ID of this session, or the rows themselves as JSON lines",
         json_schema_extra=_extra("prompts"),
     ),
 ]

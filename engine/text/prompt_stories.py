@@ -26,6 +26,7 @@ from engine.text.stories import (
 )
 
 _VARIANTS = 2  # stories with each name and template
+_TOLD = 3  # stories with each name, told with every object
 
 
 def sentiment() -> Iterator[PromptRow]:
@@ -72,6 +73,22 @@ def gender() -> Iterator[PromptRow]:
             suffix = " ".join(rest[1 : 1 + following])
             factors = _factors(story, template=template, name=good if story.gender == 0 else bad)
             yield PromptRow(" ".join(prompt), f" {good}", f" {bad}", f" {suffix}", factors=factors)
+
+
+def objects() -> Iterator[PromptRow]:
+    """Which object was seen: 180 rows, 30 stories told with each of the six.
+
+    The label is the object, which the prompt names once and which has to come again; rows of one story (factor story)
+    differ in nothing else. Templates wanted and took are the two ways in which the story goes on.
+    """
+    for number in range(len(NAMES) * _TOLD):
+        branch = (number + number // len(NAMES)) % len(BRANCHES)
+        for thing, label in enumerate(OBJECTS):
+            story = _story(number, branch=branch, object=thing)
+            prompt, rest = _split(story, "OBJECT2")
+            other = OBJECTS[(thing + 1) % len(OBJECTS)]
+            factors = {"template": BRANCHES[branch], "place": PLACES[story.choices["place"]], "story": str(number + 1)}
+            yield PromptRow(" ".join(prompt), f" {label}", f" {other}", f" {' '.join(rest[1:4])}", label, factors)
 
 
 def _story(number: int, **chosen: int) -> Story:

@@ -29,6 +29,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "days": "Days of the week",
         "story-sentiment": "Sentiment in stories",
         "story-gender": "Gender in stories",
+        "story-objects": "Objects in stories",
     }
 )
 _NOTES = {
@@ -41,6 +42,8 @@ _NOTES = {
     "from a mood in the prompt.",
     "story-gender": "In the words of the story grammar: a name that is open, and the pronoun that follows from a name "
     "in the prompt.",
+    "story-objects": "In the words of the story grammar: the label is the object that the prompt names, which comes "
+    "again; rows of one story differ in it alone.",
 }
 # Prompts with an example of what is asked for: a small model that is asked without one says a day, but not the next.
 _DAY_TEMPLATES = {
@@ -62,6 +65,7 @@ def build(name: str) -> PromptSet:
         "days": _days,
         "story-sentiment": prompt_stories.sentiment,
         "story-gender": prompt_stories.gender,
+        "story-objects": prompt_stories.objects,
     }
     if name not in makers:
         raise TextError(f"There is no prompt set “{name}”; choose {', '.join(makers)}.")
