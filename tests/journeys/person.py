@@ -100,6 +100,14 @@ class Person:
         again = ["--repeat", "2", "--delay", "60"] if double else []
         self.xdotool("click", *again, str(button))
 
+    def drag(self, start: tuple[int, int], end: tuple[int, int], steps: int = 8) -> None:
+        """Press the left button at ``start``, move to ``end`` in so many steps, and let go."""
+        self.xdotool("mousemove", str(start[0]), str(start[1]), "mousedown", "1")
+        for step in range(1, steps + 1):
+            x, y = (round(a + (b - a) * step / steps) for a, b in zip(start, end, strict=True))
+            self.xdotool("mousemove", str(x), str(y))
+        self.xdotool("mouseup", "1")
+
     def point_at(self, x: int, y: int) -> None:
         self.xdotool("mousemove", str(x), str(y))
 

@@ -11,7 +11,7 @@ import pytest
 
 from engine.runs.recording import Recording
 from tests.journeys.person import Person
-from tests.journeys.steps import choose_experiment, fill, recordings, state_of_run
+from tests.journeys.steps import choose_experiment, fill, open_run, recordings, save_as, state_of_run
 
 pytestmark = [pytest.mark.journey, pytest.mark.real_model, pytest.mark.timeout(900)]
 HOOK = "blocks.6.hook_resid_post"
@@ -96,25 +96,15 @@ def test_a_person_opens_smollm2_looks_trains_saves_and_finds_everything_again(
     assert any(name.startswith("dictionaries/") for name in recorded["train-dictionary-1"])
 
     path = tmp_path / "evening.superscope"
-    person.press("ctrl+s")
-    person.wait_until(
-        lambda: any(e["window"] == "Save session" for e in person.survey() if "window" in e), "the dialog"
-    )
-    person.replace(str(path))
-    person.press("Return")
-    person.wait_until(path.exists, "the saved file")
-    person.wait_until(lambda: person.see("saved", exact=False), "the word that it is saved")
+    save_as(person, path)
     person.press("ctrl+q")
     assert person.quit() == 0
     for run, numbers in recorded.items():
         assert_in_file(path, run, numbers)
 
     person.start(str(path))
-    # A dictionary has its run's name; the lower of two rows is the run.
     for title in ("pca-spectrum-1", "train-dictionary-1"):
-        rows = person.wait_until(lambda title=title: person.see(title, kind="row"), f"{title} in the tree")
-        lowest = max((row["rect"] for row in rows if row["rect"][0] < 220), key=lambda rect: rect[1])
-        person.click_at(lowest[0] + 20, lowest[1] + lowest[3] // 2, double=True)
+        open_run(person, title)
         person.wait_until(lambda: state_of_run(person) == "finished", f"{title} reopened")
         person.screenshot(f"07-reopened-{title}")
     person.press("ctrl+q")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.journeys.person import Person
-from tests.journeys.steps import choose_experiment, fill, recordings, state_of_run
+from tests.journeys.steps import choose_experiment, fill, open_run, recordings, save_as, state_of_run
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(900)]
 TOY = "Toy models of superposition"
@@ -68,21 +68,12 @@ def test_a_person_trains_a_toy_scrubs_it_and_scores_a_dictionary_on_it(
     person.screenshot("06-dictionary")
 
     path = tmp_path / "toys.superscope"
-    person.press("ctrl+s")
-    person.wait_until(
-        lambda: any(e["window"] == "Save session" for e in person.survey() if "window" in e), "the dialog"
-    )
-    person.replace(str(path))
-    person.press("Return")
-    person.wait_until(path.exists, "the saved file")
-    person.wait_until(lambda: person.see("saved", exact=False), "the word that it is saved")
+    save_as(person, path)
     person.press("ctrl+q")
     assert person.quit() == 0
 
     person.start(str(path))
-    rows = person.wait_until(lambda: person.see("superposition-1", kind="row"), "the toy in the tree")
-    lowest = max((row["rect"] for row in rows if row["rect"][0] < 220), key=lambda rect: rect[1])
-    person.click_at(lowest[0] + 20, lowest[1] + lowest[3] // 2, double=True)
+    open_run(person, "superposition-1")
     person.wait_until(lambda: checkpoint(person).endswith(", latest"), "the timeline of the reopened run")
     person.click("Checkpoint", kind="QSlider")
     person.press("Home")
