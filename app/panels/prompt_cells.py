@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QEvent, QModelIndex, QPersistentModelIndex, Qt
+from PySide6.QtCore import QEvent, QModelIndex, QPersistentModelIndex, QRect, QSize, Qt
 from PySide6.QtGui import QKeyEvent, QKeySequence, QPainter
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -75,10 +75,12 @@ class PromptDelegate(QStyledItemDelegate):
         if problem:
             painter.fillRect(option.rect, look.blend(look.bad, 0.16, look.canvas))  # type: ignore[attr-defined]
         super().paint(painter, option, index)
+        cell: QRect = option.rect  # type: ignore[attr-defined]
+        painter.setPen(look.line)
+        painter.drawLine(cell.bottomLeft(), cell.bottomRight())
+        painter.drawLine(cell.topRight(), cell.bottomRight())
         if problem:
-            edge = option.rect.adjusted(0, 0, 0, 0)  # type: ignore[attr-defined]
-            edge.setWidth(3)
-            painter.fillRect(edge, look.bad)
+            painter.fillRect(QRect(cell.topLeft(), QSize(3, cell.height())), look.bad)
 
     def createEditor(self, parent: QWidget, option: QStyleOptionViewItem, index: Index) -> QWidget:
         made = QLineEdit(parent)
@@ -118,7 +120,8 @@ class PromptGrid(QTableView):
             | QAbstractItemView.EditTrigger.EditKeyPressed
             | QAbstractItemView.EditTrigger.AnyKeyPressed
         )
-        self.setShowGrid(True)
+        self.setShowGrid(False)  # the style's lines are lost on a dark ground; the delegate draws its own
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # prompts differ at the end as often as at the beginning
         self.setWordWrap(False)
         self.setTabKeyNavigation(False)  # Tab leaves the table, arrow keys move in it
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)

@@ -113,9 +113,9 @@ def reserved(name: str) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def problems(cells: Cells) -> dict[int, str]:
-    """What is wrong with a row, by column: sentences that begin with the column's name."""
+    """What is wrong with a row, by column: sentences that begin with the column's name, in lower case."""
     found = problems_of(_row(cells, ()))
-    return {COLUMNS.index(name): f"{name.capitalize()} {words}." for name, words in found.items()}
+    return {COLUMNS.index(name): f"{name} {words}." for name, words in found.items()}
 
 
 def _row(cells: Sequence[str], factors: Sequence[str]) -> PromptRow:

@@ -77,7 +77,7 @@ class PromptTable(QWidget):
         if found is None:
             return ""
         row, _, words = found
-        return f"Row {row + 1:,}, {words}"
+        return f"Row {row + 1:,}: {words}"
 
     def reference(self) -> str:
         """By what engines open what the table holds: the set's own reference, or its rows as JSON lines once edited."""

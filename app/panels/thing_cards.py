@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from app.workbench import Workbench
 
 BINS_A_DECADE = 4
+SHOWN = 200  # rows of a prompt set on its card
 # Formats that dictionaries are written in, and the programs that read them.
 EXPORTS = {"saelens": "SAELens", "dictionary_learning": "dictionary_learning", "sparsify": "sparsify"}
 
@@ -240,14 +241,53 @@ def density_figure(density: np.ndarray[Any, np.dtype[np.float64]]) -> Histogram:
 
 
 class TextCard(ThingCard):
-    """A text: where it comes from, how long it is, its checksum."""
+    """A text: where it comes from, how long it is, its checksum. Or a prompt set: its rows, and the way to use it."""
 
     kind = "text"
     section = "corpora"
     gone = "This text is no longer in the session; undo brings it back where it was deleted here."
 
+    def make_actions(self) -> list[QPushButton]:
+        self.to_bench = button("Open in the steering bench", self._steer, tip="Steer a model with this prompt set")
+        return [self.to_bench]
+
+    def make_extras(self) -> list[QWidget]:
+        self._prompts = Rows(["Prompt", "Positive", "Negative", "Suffix", "Label"], monospaced=["Prompt"])
+        self.prompts = RowsView(self._prompts, "Rows of the prompt set", most=16, flexible=0)
+        self._prompts_section = Section("Rows", self.prompts)
+        return [self._prompts_section]
+
+    def refresh(self) -> None:
+        super().refresh()
+        is_prompts = (self.attributes() or {}).get("kind") == "prompts"
+        for widget in (self.to_bench, self._prompts_section):
+            widget.setVisible(is_prompts)
+        if is_prompts:
+            self._arrays_section.hide()
+            self._show_prompts()
+
+    def _show_prompts(self) -> None:
+        """The first rows, as the array of JSON lines has them."""
+        from engine.text.prompt_files import read_jsonl
+        from engine.text.prompts import visible
+
+        found = bytes(np.asarray(self.workbench.session.thing_array(self.section, self.key, "rows"), np.uint8))
+        lines = found.decode(errors="replace").split("\n")[:SHOWN]
+        try:
+            rows = read_jsonl("\n".join(lines), where="The set", name="", reference="").rows
+        except SuperscopeError as problem:
+            self.problem.say(str(problem))
+            return
+        texts = [(row.prompt, row.positive, row.negative, row.suffix, row.label) for row in rows]
+        self._prompts.set_rows([[visible(text) for text in row] for row in texts])
+
+    def _steer(self) -> None:
+        self.workbench.open_panel("steering", "", {"prompts": f"prompts:{self.key}"})
+
     def fact_rows(self, attributes: dict[str, Any]) -> list[tuple[str, ...]]:
         rest = {name: value for name, value in attributes.items() if name != "title"}
+        if rest.get("kind") == "prompts":
+            return rows_of(rest)
         source = rest.pop("source", None)
         if isinstance(source, str) and source.startswith("{"):
             try:

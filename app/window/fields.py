@@ -343,10 +343,12 @@ def make_field(parameter: Parameter, workbench: Workbench) -> Field:
         return SwitchField(parameter)
     if parameter.kind == "choice":
         return ChoiceField(parameter)
-    from app.window.places import PLACES, PlaceField, ReferenceField
+    from app.window.places import PLACES, PlaceField, PromptsField, ReferenceField
 
     if parameter.widget in ("model", "text"):
         return ReferenceField(parameter, workbench)
+    if parameter.widget == "prompts":
+        return PromptsField(parameter, workbench)
     if parameter.widget in PLACES:
         return PlaceField(parameter, workbench)
     if parameter.widget == "hook" and parameter.kind == "string":

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from app.workbench import Workbench
 
 WIDTH, ROWS, MOST = 560, 12, 200
+KINDS = {"models": "Model", "dictionaries": "Dictionary", "corpora": "Text"}
 DETAIL = Qt.ItemDataRole.UserRole
 KEYS = Qt.ItemDataRole.UserRole + 1
 Index = QModelIndex | QPersistentModelIndex
@@ -82,7 +83,7 @@ def choices(workbench: Workbench) -> list[Choice]:
             found.append(
                 Choice(
                     title,
-                    {"models": "Model", "dictionaries": "Dictionary", "corpora": "Text"}[section],
+                    "Prompt set" if thing.attributes.get("kind") == "prompts" else KINDS[section],
                     section,
                     lambda kind=kind, id=thing.id: workbench.open_panel(kind, id),  # type: ignore[misc]
                     extra=f"{thing.id} {thing.attributes.get('reference', '')}",

@@ -1,4 +1,4 @@
-"""Fields that name a model, a text, activations, dictionaries or a place to write to."""
+"""Fields that name a model, a text, a prompt set, activations, dictionaries or a place to write to."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ThingField(ComboField):
 
 
 class ReferenceField(ThingField):
-    """A model or a text: the built-in references, those of the session, or a file or folder."""
+    """A model, a text or a prompt set: the built-in references, those of the session, or a file or folder."""
 
     def __init__(self, parameter: Parameter, workbench: Workbench) -> None:
         from app.window.references import SECTION
@@ -106,6 +106,28 @@ class ReferenceField(ThingField):
             return QFileDialog.getExistingDirectory(self, "Choose a Hugging Face model folder", start)
 
         return {FILE: file, FOLDER: folder} if self.parameter.widget == "model" else {FILE: file}
+
+
+class PromptsField(ReferenceField):
+    """A prompt set. Rows that were edited elsewhere are one value, shown as how many they are: no line holds them."""
+
+    def __init__(self, parameter: Parameter, workbench: Workbench) -> None:
+        self._rows, self._words = "", ""
+        super().__init__(parameter, workbench)
+
+    def show_value(self, value: Any) -> None:
+        from engine.text.prompts import is_rows
+
+        if isinstance(value, str) and is_rows(value):
+            count = sum(1 for line in value.split("\n") if line.strip())
+            self._rows, self._words = value, f"{count:,} edited {'row' if count == 1 else 'rows'}"
+            value = self._words
+        super().show_value(value)
+
+    def values(self) -> list[Any]:
+        if self._words and self.text() == self._words:
+            return [self._rows]
+        return super().values()
 
 
 @dataclass(frozen=True)

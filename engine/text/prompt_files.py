@@ -156,13 +156,13 @@ def problems_of(row: PromptRow) -> dict[str, str]:
     found = {}
     if bool(row.positive) != bool(row.negative):
         empty = "negative" if row.positive else "positive"
-        found[empty] = "is empty: a pair has both completions"
+        found[empty] = "is empty; a pair has both completions"
     elif row.positive and row.positive == row.negative:
-        found["negative"] = "is the same as positive: they have to differ"
+        found["negative"] = "is the same as positive; they have to differ"
     elif not row.positive and not row.label:
-        found["positive"] = "is empty: a row has two completions, or a label"
+        found["positive"] = "is empty; a row has two completions, or a label"
     if not row.prompt and not row.positive:
-        found["prompt"] = "is empty: a row without completions has a prompt"
+        found["prompt"] = "is empty; a row without completions has a prompt"
     return found
 
 

@@ -71,6 +71,8 @@ def parse(reference: str) -> TextReference:
         if not _RUN.fullmatch(whole[4:]):
             raise TextError(f"“{whole}” names no run; write toy: and a run's id, as in toy:modular-addition-1.")
         return TextReference("toy", whole[4:])
+    if whole.startswith("prompts:"):
+        raise TextError(f"{whole} is a prompt set and no text; choose it where prompts are asked for.")
     kind = SUFFIXES.get(Path(whole).suffix.lower())
     if kind is not None:
         return TextReference(kind, whole)
