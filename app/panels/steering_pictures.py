@@ -23,7 +23,7 @@ HINT = "Logit changes, KL and the distribution along the direction appear here w
 
 
 class SteeringPictures(QWidget):
-    """The figures of an answer. A view is made with the first figure of its name and kept."""
+    """The figures of an answer, but for those that the texts above show. A view is made once and kept."""
 
     def __init__(self, workbench: Workbench, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -42,6 +42,7 @@ class SteeringPictures(QWidget):
 
     def show_figures(self, figures: Mapping[str, Figure], *, done: bool) -> None:
         """Show the figures of an answer; those that a finished one lacks are hidden."""
+        figures = {name: figure for name, figure in figures.items() if name in NAMES}
         for name, figure in figures.items():
             view = self.views.get(name)
             if view is None or view.figure.kind != figure.kind:
@@ -53,7 +54,7 @@ class SteeringPictures(QWidget):
             shown = [name for name in self.views if name in figures]
         else:
             shown = [name for name in self.views if name in figures or self.views[name] in self._grid.tiles]
-        self._grid.set_tiles([(self.views[name], False) for name in sorted(shown, key=_order)])
+        self._grid.set_tiles([(self.views[name], False) for name in sorted(shown, key=NAMES.index)])
         self.hint.setVisible(not shown)
 
     def set_waiting(self, waiting: bool, *, silent: bool = False) -> None:
@@ -68,7 +69,3 @@ class SteeringPictures(QWidget):
         view.setFixedHeight(TALL.get(name, USUAL))
         self.views[name] = view
         self._veils[name] = Veil(view, self.workbench)
-
-
-def _order(name: str) -> int:
-    return NAMES.index(name) if name in NAMES else len(NAMES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
     from app.panels.prompt_table import PromptTable
@@ -40,6 +40,11 @@ class SteeringRows(QWidget):
             self.table = PromptTable(self.workbench, self._reference)
             self.table.setMinimumHeight(TALL)
             self.table.chooser.hide()  # sets are chosen where the other choices are
+            whole = self.table.layout()
+            first = whole.itemAt(0) if whole is not None else None
+            line = first.layout() if first is not None else None
+            if isinstance(line, QHBoxLayout):  # what stands beside it moves to its place
+                line.addStretch(1)
             self.table.changed.connect(lambda _: self._changed())
             self._whole.addWidget(self.table)
         self.setVisible(wanted)

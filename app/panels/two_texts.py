@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QTextCharFormat, QTextCursor
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from app.panels.looking import Veil
-from app.panels.parts import section_label
 from app.panels.steering_words import signed
 from app.theme import M, S, mono, set_role
+from app.views.base import Line
 
 if TYPE_CHECKING:
     from app.workbench import Workbench
 
-LINES = 6  # of text that are seen at least
+LEAST, MOST = 6, 11  # lines of text that are seen
 PROMPT, PLAIN, MARKED = "prompt", "plain", "marked"
 CLEAN, STEERED = "Not steered", "Steered"
 
@@ -94,19 +94,26 @@ class TextSide(QFrame):
     def __init__(self, name: str, workbench: Workbench, *, speaks: bool, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         set_role(self, "card")
-        self.head = section_label(name)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        self.head = Line(name)
+        bold = self.head.font()
+        bold.setBold(True)
+        self.head.setFont(bold)
         self.text = TokenText(name, workbench)
-        self.text.setMinimumHeight(LINES * self.text.fontMetrics().lineSpacing() + S)
+        line = self.text.fontMetrics().lineSpacing()
+        self.text.setMinimumHeight(LEAST * line + S)
+        self.text.setMaximumHeight(MOST * line + S)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(M, S, S, S)
         whole.setSpacing(S)
         whole.addWidget(self.head)
         whole.addWidget(self.text, 1)
         self.veil = Veil(self.text, workbench, speaks=speaks)
+        self.say(name)
 
     def say(self, words: str) -> None:
         """Change the words above."""
-        self.head.setText(words)
+        self.head.say(words)
         self.text.setAccessibleName(words)
 
 
@@ -139,4 +146,4 @@ class TwoTexts(QWidget):
     def set_waiting(self, *, clean: bool, steered: bool, silent: bool = False) -> None:
         """Dim what is about to be another text; ``silent`` where nothing is on its way."""
         for side, waiting in ((self.clean, clean), (self.steered, steered)):
-            side.veil.set_waiting(waiting, silent=silent)
+            side.veil.set_waiting(waiting and bool(side.text.pieces), silent=silent)
