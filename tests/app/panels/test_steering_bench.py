@@ -14,6 +14,7 @@ from app.panels.steering_bench import SteeringBench
 from engine.figures.kinds import Axis, Bars, Lines
 from engine.runs.run import Progress
 from tests.app.conftest import Shell
+from tests.app.test_accessibility import clipped, nameless
 
 from .conftest import Bench
 from .fakes import Looks
@@ -495,3 +496,37 @@ def test_the_command_and_the_model_card_open_it(shell: Shell) -> None:
     assert isinstance(panel, SteeringBench)
     assert panel.title() == "Steering · Demo model"
     shell.window.tabs.close()
+
+
+@pytest.mark.parametrize("width", [620, 760, 1400])
+def test_no_words_are_cut_off_and_what_one_needs_is_in_sight(scene: Scene, width: int) -> None:
+    panel = scene.panel
+    panel.resize(width, 600)
+    scene.bench.painted()
+    assert clipped(panel) == []
+    assert nameless(panel) == []
+    sides = panel.texts.clean, panel.texts.steered
+    assert abs(sides[0].width() - sides[1].width()) <= 1
+    needed = (panel.top.models, panel.top.sweep, panel.prompt, panel.strength.slider, panel.controls.method, *sides)
+    for widget in needed:
+        assert widget.visibleRegion().boundingRect() == widget.rect(), widget
+
+
+def test_with_the_real_engine_the_slider_changes_the_text(shared_bench: Bench) -> None:
+    panel = shared_bench.open("steering", "demo")
+    shared_bench.wait(lambda: bool(panel._shown) or bool(panel.problem.text))
+    assert panel.problem.text == ""
+    clean, steered = panel.texts.clean.text, panel.texts.steered.text
+    assert panel.strength.slider.band is not None
+    panel.strength.slider.setFocus()
+    shared_bench.qtbot.keyClick(panel.strength.slider, Qt.Key.Key_Home)
+    shared_bench.wait(lambda: panel._shown.get("strength") == 0.0)
+    assert steered.toPlainText() == clean.toPlainText(), "the same seed and no steering"
+    panel.strength.exact.setValue(2.0)
+    shared_bench.wait(lambda: panel._shown["strength"] == 2.0)
+    assert steered.toPlainText() != clean.toPlainText()
+    assert any(kind == "marked" for _, kind in steered.pieces)
+    assert set(panel.pictures.views) == {"logits", "kl", "projections"}
+    assert panel.controls.about.text().startswith("Strength")
+    assert "nats per token" in panel.numbers.whole
+    shared_bench.painted()
