@@ -17,6 +17,7 @@ Array: TypeAlias = npt.NDArray[Any]
 FOLDS = 5  # a fifth of the numbers held out each time
 DRAWS = 20  # shuffles, and sets of random periods
 RESAMPLES = 1_000
+ENOUGH_FOR_DIGITS = 30  # numbers, below which a digit that is held out is hardly seen elsewhere
 SHORTEST, LONGEST = 2.0, 100.0  # random periods are drawn between these
 
 
@@ -35,14 +36,14 @@ class Scores:
 
     Attributes:
         fit: the helix, fitted on the numbers outside the first fold, which it names as held out.
-        in_sample: R² with all numbers fitted, by basis: helix, circle, linear, polynomial, PCA.
+        in_sample: R² with all numbers fitted, by basis: helix, circle, linear, polynomial, last digit, digits, PCA.
         held: R² of numbers held out in turn (5 folds), by basis; "random periods" is the mean of 20 draws.
         shuffled: R² (20,) of the helix with all numbers fitted after the numbers were shuffled.
         noise: what noise gives in place of that, (q - 1) / (n - 1) of the variance between numbers.
         between: share of the variance between numbers, the most that a function of the number can explain.
         by_component: R² of each principal component with all numbers fitted, (k,).
         variances: of these components, (k,).
-        predicted: (n, width) activation of each number by a helix that has not seen it.
+        errors: by basis the squared error of each number's rows, by a fit that has not seen it, (n,).
         read: (n, q - 1) the columns of the design as each number's mean activation has them, by such a helix.
         conditioning: of the design.
     """
@@ -55,7 +56,7 @@ class Scores:
     between: float
     by_component: Array
     variances: Array
-    predicted: Array
+    errors: dict[str, Array]
     read: Array
     conditioning: Conditioning
 
@@ -121,20 +122,23 @@ def score(
     whole = pca(points.x, dims)
     cross = CrossFit(points, probes.folds(values, FOLDS, random), dims)
     resample = random.integers(0, len(values), (RESAMPLES, len(values)))
-    columns = {
+    columns: dict[str, Design] = {
         "helix": helix,
         "circle": design(values, "circle", periods=periods) if periods else helix,
         "linear": design(values, "linear"),
         "polynomial": design(values, "polynomial", degree=helix.columns - 1),
     }
-    in_sample, held = {}, {}
+    if len(values) >= ENOUGH_FOR_DIGITS:
+        columns |= {"last digit": design(values, "last digit"), "digits": design(values, "digits")}
+    in_sample, errors = {}, {}
     for name, one in columns.items():
         in_sample[name] = points.r_squared(fit_points(points, one, found=whole).predict(values))
-        held[name] = _resampled(points.errors(cross.predicted(one)), points, resample)
-    dims_used = helix.columns - 1
-    errors = np.square(points.x - pca_project(points.x, whole, dims_used)).sum()
-    in_sample["PCA"] = 1 - float(errors) / float(points.squares.sum())
-    held["PCA"] = _resampled(cross.pca_errors(dims_used), points, resample)
+        errors[name] = points.errors(cross.predicted(one))
+    like = helix.columns - 1  # dimensions that the helix can spread in around its mean
+    left = np.square(points.x - pca_project(points.x, whole, like)).sum()
+    in_sample["PCA"] = 1 - float(left) / float(points.squares.sum())
+    errors["PCA"] = cross.pca_errors(like)
+    held = {name: _resampled(one, points, resample) for name, one in errors.items()}
     in_sample["random periods"], held["random periods"] = _random_periods(cross, whole, len(helix.periods), random)
     fitted = fit_points(points, helix, found=whole)
     total = np.square(whole.scores(points.x)).sum(axis=0)
@@ -147,7 +151,7 @@ def score(
         between=points.between,
         by_component=(points.counts[:, None] * np.square(fitted.scores(values))).sum(axis=0) / total,
         variances=whole.variances,
-        predicted=cross.predicted(helix),
+        errors=errors,
         read=cross.read(helix),
         conditioning=conditioning(helix(values)),
     )

@@ -185,6 +185,7 @@ def angles(
     coordinates: Array,
     random: np.random.Generator,
     *,
+    known: Array | None = None,
     frequencies: int = FREQUENCIES,
     permutations: int = PERMUTATIONS,
     even: bool = True,
@@ -195,6 +196,8 @@ def angles(
     is the largest gain of the whole grid when the residuals of [1, u] are shuffled, so one threshold serves all frequencies.
 
     Args:
+        known: (n, m) further columns beside [1, u]: what is known to be there. A period of 10 along a would come out as an angle
+            of log a, since large numbers are dense in it.
         even: weigh numbers so that every stretch of u counts as much as the numbers in it allow, see `weights`.
 
     Raises:
@@ -207,13 +210,13 @@ def angles(
     turns = np.arange(1, frequencies + 1) / 4
     omega = 2 * np.pi * turns / length
     root = np.sqrt(weights(u) if even else np.ones(len(u)))[:, None]
-    line = np.linalg.qr(np.stack([np.ones(len(u)), u], axis=1) * root)[0]
+    line = _orthonormal(np.column_stack([np.ones(len(u)), u, *([] if known is None else [known])]) * root)
     waves = []
     for one in omega:
         pair = np.stack([np.cos(one * u), np.sin(one * u)], axis=1) * root
         pair -= line @ (line.T @ pair)
         vectors, singular, _ = np.linalg.svd(pair, full_matrices=False)
-        waves.append(vectors * (singular > 1e-8 * np.sqrt(len(u))))
+        waves.append(vectors * (singular > 1e-6 * np.sqrt(len(u))))
     stacked = np.concatenate(waves, axis=1).T  # (2 f, n), an orthonormal pair for each frequency
     weighted = y * root
     rest = weighted - line @ (line.T @ weighted)
@@ -230,6 +233,29 @@ def angles(
     threshold = float(np.sort(largest)[::-1][max(allowed, 0)])
     p = (1 + int((largest >= gain.max()).sum())) / (1 + permutations)
     return Angles(omega, gain, threshold, p, turns, permutations)
+
+
+def _orthonormal(columns: Array) -> Array:
+    vectors, singular, _ = np.linalg.svd(columns, full_matrices=False)
+    return np.asarray(vectors[:, singular > 1e-8 * singular[0]])
+
+
+def planted(u: Array, coordinates: Array, turns: float, share: float, random: np.random.Generator) -> Array:
+    """Coordinates (n, k) with an angle in them that is known to be there: what the search can find in such data.
+
+    The straight line in ``u`` of ``coordinates`` with its residuals shuffled, and a cosine of so many ``turns`` over the range
+    of u along a random direction, of which ``share`` of the variance comes.
+    """
+    u, y = np.asarray(u, dtype=np.float64), np.asarray(coordinates, dtype=np.float64)
+    line = np.stack([np.ones(len(u)), u], axis=1)
+    fitted = line @ np.linalg.lstsq(line, y, rcond=None)[0]
+    dealt = fitted + random.permutation(y - fitted, axis=0)
+    wave = np.cos(2 * np.pi * turns * (u - u.min()) / (u.max() - u.min()))
+    wave = (wave - wave.mean()) / max(float(np.linalg.norm(wave - wave.mean())), 1e-300)
+    drawn = random.standard_normal(y.shape[1])
+    direction = drawn / np.linalg.norm(drawn)
+    size = float(np.sqrt(share / (1 - share) * np.square(dealt - dealt.mean(axis=0)).sum()))
+    return np.asarray(dealt + size * np.outer(wave, direction))
 
 
 def weights(u: Array, bins: int = 12) -> Array:

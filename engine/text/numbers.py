@@ -161,9 +161,9 @@ def number_prompts(
         whole = [*front, *row[2]]
         padded[number, : len(whole)] = whole
         padded[number, len(whole) :] = whole[-1]
-    numbers, others, _, positions, parts, texts = zip(*rows, strict=True)
+    numbers, others, _, positions, taken, texts = zip(*rows, strict=True)
     return NumberPrompts(
-        np.array(numbers), np.array(others), padded, np.array(positions) + len(front), np.array(parts), texts,
+        np.array(numbers), np.array(others), padded, np.array(positions) + len(front), np.array(taken), texts,
         tuple(sorted(dropped)),
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from engine.geometry import log_code
 from engine.geometry.errors import GeometryError
 from engine.geometry.helix import Points, pca
 from engine.geometry.log_code import angles, correlations, log_direction, ranking
+from engine.geometry.number_design import design
 from engine.geometry.synthetic_numbers import planted_helix, planted_log
 
 VALUES = np.arange(1, 301)
@@ -63,6 +64,20 @@ def test_the_positive_control_finds_the_period_ten_along_the_number_itself():
     found = angles(values, pca(x).scores(x), np.random.default_rng(2), frequencies=200)
     assert found.found
     assert 2 * np.pi / found.omega[found.strongest] == pytest.approx(10, rel=0.02)
+
+
+def test_a_period_along_the_number_is_no_angle_of_its_logarithm_when_it_is_known():
+    values = np.arange(10, 100)
+    x = planted_helix(values, np.random.default_rng(1), periods=(10,), noise=0.5)
+    u, columns = np.log(values), design(values, periods=(10,))(values)
+    naive = angles(u, x, np.random.default_rng(2), permutations=99)
+    beyond = angles(u, x, np.random.default_rng(2), known=columns, permutations=99)
+    assert naive.gain.max() > 2 * beyond.gain.max()
+    assert not beyond.found
+    turn = np.outer(np.cos(20 * u), np.random.default_rng(3).standard_normal(64))
+    both = angles(u, x + 0.5 * turn, np.random.default_rng(2), known=columns, permutations=99)
+    assert both.found
+    assert both.omega[both.strongest] == pytest.approx(20, abs=both.omega[0])
 
 
 def test_a_bend_of_the_line_is_told_from_a_code():
