@@ -47,7 +47,7 @@ def untyped(text: str) -> str:
 def to_tsv(rows: list[list[str]]) -> str:
     """Cells as spreadsheets take them from the clipboard."""
     text = io.StringIO()
-    csv.writer(text, "excel-tab", lineterminator="\n").writerows(rows)
+    csv.writer(text, "excel-tab").writerows(rows)
     return text.getvalue()
 
 
@@ -164,11 +164,14 @@ class PromptGrid(QTableView):
         found = self._key(event)
         if found is not None:
             found()
-            return
-        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self.currentIndex().isValid():
-            self.edit(self.currentIndex())
-            return
-        super().keyPressEvent(event)
+        elif event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self.currentIndex().isValid():
+            if not self._is_editing():  # the line passes on the Return that ends it
+                self.edit(self.currentIndex())
+        else:
+            super().keyPressEvent(event)
+
+    def _is_editing(self) -> bool:
+        return self.state() == QAbstractItemView.State.EditingState
 
     def _key(self, event: QKeyEvent) -> Callable[[], object] | None:
-        return self.keys.get(QKeySequence(event.keyCombination()).toString())
+        return None if self._is_editing() else self.keys.get(QKeySequence(event.keyCombination()).toString())

@@ -13,7 +13,7 @@ from PySide6.QtGui import QUndoCommand
 from app.theme import mono
 from engine.text.prompt_files import CYCLIC, classes_of, make_set, problems_of
 from engine.text.prompt_sets import COLUMNS, PromptRow, PromptSet
-from engine.text.prompts import visible
+from engine.text.prompts import is_rows, visible
 
 if TYPE_CHECKING:
     from app.workbench import Workbench
@@ -88,6 +88,25 @@ class Content:
         return None
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a content came from: what it is called, by what it is opened again, what is known of it, what it was."""
+
+    name: str = ""
+    reference: str = ""
+    note: str = ""
+    content: Content = Content()
+
+    @classmethod
+    def of(cls, prompts: PromptSet) -> Source:
+        """A set as a source; rows that were given as such have no reference but themselves."""
+        reference = "" if is_rows(prompts.reference) else prompts.reference
+        return cls(prompts.name, reference, prompts.note, content_of(prompts))
+
+
+State: TypeAlias = tuple[Content, Source]
+
+
 def content_of(prompts: PromptSet) -> Content:
     """The content of a set."""
     factors = prompts.factors
@@ -125,17 +144,17 @@ def _row(cells: Sequence[str], factors: Sequence[str]) -> PromptRow:
 
 
 class Edit(QUndoCommand):
-    """A change of the content that can be taken back. ``put`` shows a content."""
+    """A change that can be taken back, of rows or to another set. ``put`` shows a content and its source."""
 
-    def __init__(self, words: str, before: Content, after: Content, put: Callable[[Content], None]) -> None:
+    def __init__(self, words: str, before: State, after: State, put: Callable[[Content, Source], None]) -> None:
         super().__init__(words)
         self._before, self._after, self._put = before, after, put
 
     def undo(self) -> None:
-        self._put(self._before)
+        self._put(*self._before)
 
     def redo(self) -> None:
-        self._put(self._after)
+        self._put(*self._after)
 
 
 class PromptModel(QAbstractTableModel):

@@ -6,6 +6,7 @@ A part of a panel, no panel itself: whoever holds it calls `closing` with its ow
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from app.panels.activation_controls import Choice
 from app.panels.asking import Asker
 from app.panels.parts import Notice, button
 from app.panels.prompt_editing import PromptEditor
-from app.panels.prompt_rows import Content, content_of
+from app.panels.prompt_rows import Content, Source
 from app.theme import S
 from app.views.base import Line
 from engine import files
@@ -48,7 +49,7 @@ class PromptTable(QWidget):
     def __init__(self, workbench: Workbench, reference: str = FIRST, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.workbench = workbench
-        self._name, self._reference, self._note = "", "", ""
+        self._made: tuple[tuple[Content, Source], PromptSet] | None = None
         self._kept = ("", Content())  # the run that keeps the set, and what it keeps
         self.editor = PromptEditor(workbench)
         self.chooser = Choice()
@@ -81,23 +82,29 @@ class PromptTable(QWidget):
 
     def reference(self) -> str:
         """By what engines open what the table holds: the set's own reference, or its rows as JSON lines once edited."""
-        return sets.as_jsonl(self.prompts()) if self.is_edited or not self._reference else self._reference
+        return self.prompts().reference
 
     def prompts(self) -> PromptSet:
-        """The set that the table holds."""
-        name = f"{self._name} (edited)" if self.is_edited else self._name
-        made = self.editor.content.to_set(name=name, reference=self._reference, note=self._note)
-        if not self.is_edited and self._reference:
-            return made
-        return PromptSet(made.name, sets.as_jsonl(made), made.rows, made.classes, made.cyclic, made.note)
+        """The set that the table holds. Its reference is that of `reference`."""
+        content, source = key = (self.editor.content, self.editor.source)
+        # A long set is asked for several times between two edits; content and source never change in themselves.
+        if self._made is None or self._made[0][0] is not content or self._made[0][1] is not source:
+            name = f"{source.name} (edited)" if self.is_edited else source.name
+            made = content.to_set(name=name, reference=source.reference, note=source.note)
+            if self.is_edited or not source.reference:
+                made = replace(made, reference=sets.as_jsonl(made))
+            self._made = (key, made)
+        return self._made[1]
 
     def open(self, reference: str) -> None:
         """Show another set: at once where it is built in or given as rows, else as soon as the engine has read it."""
-        if reference == self._reference and not self.is_edited:
-            return
         self.problem_notice.say("")
         try:
-            if sets.check(reference) in ("file", "kept"):
+            kind = sets.check(reference)
+            if reference == self.editor.source.reference and not self.is_edited and kind != "file":
+                self.asker.cancel()
+                return
+            if kind in ("file", "kept"):
                 self.asker.ask({"prompts": reference}, pause=0)
                 self.counts.say("Reading the prompt set…")
                 return
@@ -109,12 +116,9 @@ class PromptTable(QWidget):
         self.show_set(found)
 
     def show_set(self, found: PromptSet) -> None:
-        """Show ``found`` as it is; there is nothing to take back then."""
-        self._name, self._note = found.name, found.note
-        self._reference = "" if sets.is_rows(found.reference) else found.reference
+        """Show ``found`` as it is; undo goes back to what was shown before."""
         self.filter.clear()
-        self.editor.begin(content_of(found))
-        self._say_changed()
+        self.editor.open(Source.of(found))
 
     def closing(self) -> None:
         """The panel goes: questions end, signals are let go."""
@@ -247,7 +251,7 @@ class PromptTable(QWidget):
 
     def choose_save(self) -> None:
         """Ask for a file and write the rows into it; the table then shows that file."""
-        start = Path(self.workbench.settings.folder or Path.home()) / f"{self._name or 'prompts'}.csv"
+        start = Path(self.workbench.settings.folder or Path.home()) / f"{self.editor.source.name or 'prompts'}.csv"
         path, format = QFileDialog.getSaveFileName(self, "Save the prompt set", str(start), ";;".join(FORMATS))
         if path:
             chosen = Path(path)
@@ -264,9 +268,7 @@ class PromptTable(QWidget):
         except SuperscopeError as problem:
             self.workbench.report(problem)
             return
-        self._name, self._reference = path.stem, str(path)
-        self.editor.stack.setClean()
-        self._say_changed()
+        self.editor.mark(replace(self.editor.source, name=path.stem, reference=str(path), content=self.editor.content))
         self.workbench.message.emit("good", f"Saved {len(self.editor.content.rows):,} rows to {path}.", "")
 
     def keep(self) -> str:
@@ -287,9 +289,8 @@ class PromptTable(QWidget):
         if run and any(thing.id == run for thing in self.workbench.session.things("corpora")):
             self._kept = ("", content)
             if content == self.editor.content:  # nobody has typed meanwhile: what is shown is what was kept
-                self._name, self._reference = self.prompts().name, f"{sets.KEPT}{run}"
-                self.editor.stack.setClean()
-                self._say_changed()
+                made = self.prompts()
+                self.editor.mark(Source(made.name, f"{sets.KEPT}{run}", made.note, content))
                 return
         self._list_sets()
 
@@ -359,7 +360,7 @@ class PromptTable(QWidget):
                 for thing in self.workbench.session.things("corpora")
                 if thing.attributes.get("kind") == "prompts"
             ]
-        shown = "" if self.is_edited else self._reference
+        shown = "" if self.is_edited else self.editor.source.reference
         if not shown or shown not in [reference for _, reference in offered]:
             offered.insert(0, (self.prompts().name, shown))
         self.chooser.clear()
