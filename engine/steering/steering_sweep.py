@@ -46,7 +46,7 @@ class SteeringSweep(Steering):
         "others; empty: none",
     )
     text: CorpusRef = "stories"
-    tokens: Tokens = 2_000
+    tokens: Tokens = 1_000
     context: Context = 64
 
 
