@@ -242,7 +242,7 @@ def _keep(trainer: SumTrainer, accuracy: float, run: Run) -> None:
 
     from engine.text.toys import ToyData
     from engine.toys.keeping import keep_toy
-    from engine.toys.numbers.network import LENGTH, answers, final, native, questions
+    from engine.toys.numbers.network import LENGTH, TOGETHER, answers, final, native, questions
     from engine.toys.numbers.training import KINDS
 
     shape, net = trainer.plan.shape, trainer.nets[KINDS[0]]
@@ -255,7 +255,8 @@ def _keep(trainer: SumTrainer, accuracy: float, run: Run) -> None:
     features[np.arange(len(kept)), LENGTH - 1, asked[kept]] = 1
     names = tuple(f"a + b = {c}" for c in range(shape.sums))
     with torch.no_grad():
-        streams = [final(shape, net, part) for part in torch.from_numpy(questions(shape.numbers)).split(2_048)]
+        every = torch.split(torch.from_numpy(questions(shape.numbers)), TOGETHER)
+        streams = [final(shape, net, part) for part in every]
     stream = torch.cat(streams).double().numpy()
     directions = np.stack([stream[asked == c].mean(0) for c in range(shape.sums)]) - stream.mean(0)
     keep_toy(

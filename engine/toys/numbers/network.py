@@ -120,7 +120,7 @@ def logits(shape: SumShape, w: dict[str, Tensor], ids: Tensor) -> Tensor:
 @torch.no_grad()
 def all_logits(shape: SumShape, w: dict[str, Tensor], ids: Tensor) -> Tensor:
     """`logits` of many questions, some at a time and without a gradient."""
-    return torch.cat([logits(shape, w, part) for part in ids.split(TOGETHER)])
+    return torch.cat([logits(shape, w, part) for part in torch.split(ids, TOGETHER)])
 
 
 def _normed(x: Tensor) -> Tensor:
