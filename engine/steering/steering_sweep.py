@@ -102,6 +102,7 @@ METRICS = {name: replace(metric, step="Strength") for name, metric in METRICS.it
     title="Steering sweep",
     area="Steering",
     metrics=METRICS,
+    estimate="sweep-estimate",
     cites="Tan et al. 2024, Analyzing the generalization and reliability of steering vectors; Panickssery et al. 2023, "
     "Steering Llama 2 via contrastive activation addition; Singh, Ravfogel et al. 2024, Representation surgery",
 )
