@@ -231,11 +231,13 @@ class ShiftTrainer:
         self.history[: self.step] = torch.from_numpy(np.array(arrays["history"]))
 
 
-def train_shift(run: Run, trainer: ShiftTrainer, *, before: int = 0, every: int = 10) -> None:
+def train_shift(
+    run: Run, trainer: ShiftTrainer, *, before: int = 0, every: int = 10, each: Callable[[int], None] | None = None
+) -> None:
     """Train to the end of the plan, with pause, stop and progress at each step; every ``every`` steps are logged.
 
     Metrics are ``shift_loss``, ``shift_success`` and ``shift_step``: means over the steps since the last row. Their steps
-    count on from ``before``, where others were trained in the same run.
+    count on from ``before``, where others were trained in the same run. ``each`` is called after every step.
 
     Raises:
         SteeringError: training diverges.
@@ -248,6 +250,8 @@ def train_shift(run: Run, trainer: ShiftTrainer, *, before: int = 0, every: int 
             since = (trainer.step - 1) // every * every
             loss, success, step = trainer.history[since : trainer.step].mean(0).tolist()
             run.log(before + trainer.step, shift_loss=loss, shift_success=success, shift_step=step)
+        if each is not None:
+            each(trainer.step)
 
 
 @dataclass(frozen=True, eq=False)
