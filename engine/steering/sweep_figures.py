@@ -168,6 +168,26 @@ def tradeoff(found: Sequence[Swept], setting: Setting) -> Scatter:
     )  # fmt: skip
 
 
+def reach(found: Sequence[Swept], setting: Setting) -> Lines:
+    """The same from strength 0 upward, a line per method: which one goes further at the same distance."""
+    paths = []
+    for one in found:
+        up = one.propensities.strengths >= 0
+        paths.append((one.distances.plain[up], one.shifts.mean(axis=0)[up]))
+    return Lines(
+        title=f"Success by distance from real activations, {setting.where}",
+        note="Each line goes from strength 0 (distance 1, shift 0) to the highest one. Of two methods the upper one shifts the "
+        "propensity further while activations stay as close to real ones. Distance: median distance of steered activations to "
+        f"the nearest real one, relative to that of unsteered held-out ones. Shift: mean of m(λ) − m(0) over n = "
+        f"{setting.samples}; its intervals stand in the table at matched damage. {CONTROLS}",
+        x_axis=Axis("Distance to real activations", "× that of held-out ones"),
+        y_axis=Axis("Mean shift of propensity", "nats"),
+        series=tuple(one.arm.name for one in found),
+        x=np.array([x for x, _ in paths]),
+        y=np.array([y for _, y in paths]),
+    )
+
+
 def damage(
     found: Sequence[Swept], setting: Setting, text: str, matched_at: float, random: np.random.Generator, *, kl: bool
 ) -> Lines:
@@ -207,7 +227,7 @@ def two_way_map(table: TwoWay, factors: tuple[str, str], method: str, setting: S
     ]
     return Heatmap(
         title=f"Mean steerability by {factors[0]} and {factors[1]}, {method}",
-        note=f"Mean s ± standard deviation, and samples in the cell; n = {setting.samples} in all. Cells of opposite sign are "
+        note=f"Mean s ± standard deviation (samples in the cell); n = {setting.samples} in all. Cells of opposite sign are "
         "clusters that the mean over all hides (Simpson). Grey: no sample.",
         x_axis=Axis(factors[1]),
         y_axis=Axis(factors[0]),
@@ -244,4 +264,4 @@ def between(interval: tuple[float, float]) -> str:
 
 def _cell(mean: float, sd: float, n: int) -> str:
     """What stands in a cell of a two-way map."""
-    return f"{mean:.2f} ± {sd:.2f} (n = {n})" if n > 1 else f"{mean:.2f} (n = 1)" if n else ""
+    return f"{mean:.2f} ±{sd:.2f} ({n})" if n > 1 else f"{mean:.2f} (1)" if n else ""

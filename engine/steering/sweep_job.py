@@ -119,6 +119,7 @@ def show(found: Sequence[Swept], setting: Setting, text: str, p: SteeringSweep, 
             curves = sweep_figures.curves(one, control, setting, random)
             run.show(f"curves-{one.arm.name}" if number else "curves", curves)
     run.show("tradeoff", sweep_figures.tradeoff(found, setting))
+    run.show("reach", sweep_figures.reach(found, setting))
     run.show("damage", sweep_figures.damage(found, setting, text, MATCHED, random, kl=False))
     run.show("kl", sweep_figures.damage(found, setting, text, MATCHED, random, kl=True))
     run.show("matched", sweep_tables.matched_table(found, setting, MATCHED))
