@@ -94,7 +94,6 @@ class TextSide(QFrame):
     def __init__(self, name: str, workbench: Workbench, *, speaks: bool, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         set_role(self, "card")
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.head = Line(name)
         bold = self.head.font()
         bold.setBold(True)
@@ -122,6 +121,7 @@ class TwoTexts(QWidget):
 
     def __init__(self, workbench: Workbench, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.clean = TextSide(CLEAN, workbench, speaks=False)
         self.steered = TextSide(STEERED, workbench, speaks=True)
         whole = QHBoxLayout(self)
