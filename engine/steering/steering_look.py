@@ -47,16 +47,11 @@ class SteeringLook:
     def write_rest(self) -> None:
         """Let both texts grow side by side; a clean text that was written for an earlier look is taken as it is."""
         self.clean.start(self.prepared.hook, self.run)  # what later strengths share with this one
-        while True:
-            began, count = time.perf_counter(), len(self.steered.steps)
-            if count < self.asked.new_tokens and self.steered.advance(self.run) is not None:
-                self._spent += time.perf_counter() - began
-            if len(self.clean.steps) < min(len(self.steered.steps), self.asked.new_tokens) or self._steered_is_done:
-                self._advance_clean()
-            if count == 1:
-                self._show_changes()
-            if self._steered_is_done and self._clean_is_done:
-                break
+        if self.clean.first is None:  # of a long prompt nothing is shared
+            self.clean.advance(self.run)
+        self._show_changes()
+        while not (self._steered_is_done and self._clean_is_done):
+            self._grow()
             if time.monotonic() - self._flushed >= FLUSH_EVERY:
                 self._say_texts()
                 self._flush()
@@ -88,8 +83,13 @@ class SteeringLook:
     def _clean_is_done(self) -> bool:
         return self.clean.over or len(self.clean.steps) >= self.asked.new_tokens
 
-    def _advance_clean(self) -> None:
-        if not self._clean_is_done:
+    def _grow(self) -> None:
+        """One token more of the steered text, and of the clean one where it is shorter."""
+        if not self._steered_is_done:
+            began = time.perf_counter()
+            self.steered.advance(self.run)
+            self._spent += time.perf_counter() - began
+        if not self._clean_is_done and (self._steered_is_done or len(self.clean.steps) < len(self.steered.steps)):
             self.clean.advance(self.run)
 
     def _length(self) -> float:
