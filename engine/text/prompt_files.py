@@ -63,9 +63,9 @@ def make_set(
 
 def as_jsonl(prompts: PromptSet) -> str:
     """The rows as JSON lines, each ended by a line feed. `read_jsonl` gives rows, classes and cycle back."""
-    lines = []
+    lines, label = [], _label_column(prompts)
     for row in prompts.rows:
-        cells = {name: value for name, value in _cells(row, prompts).items() if value}
+        cells = {name: value for name, value in _cells(row, label).items() if value}
         lines.append(json.dumps(cells | {"factors": dict(row.factors)} if row.factors else cells, ensure_ascii=False))
     return "".join(line + "\n" for line in lines)
 
@@ -73,12 +73,12 @@ def as_jsonl(prompts: PromptSet) -> str:
 def as_csv(prompts: PromptSet) -> str:
     """The rows as CSV with a header, lines ended as RFC 4180 has it. `read_csv` gives rows, classes and cycle back."""
     text = io.StringIO(newline="")
-    factors = prompts.factors
-    names = (*COLUMNS[:-1], CYCLIC if _marked(prompts) else "label", *factors)
+    factors, label = prompts.factors, _label_column(prompts)
+    names = (*COLUMNS[:-1], label, *factors)
     writer = csv.DictWriter(text, names, restval="")
     writer.writeheader()
     for row in prompts.rows:
-        writer.writerow(_cells(row, prompts) | {name: row.factors.get(name, "") for name in factors})
+        writer.writerow(_cells(row, label) | {name: row.factors.get(name, "") for name in factors})
     return text.getvalue()
 
 
@@ -166,13 +166,12 @@ def problems_of(row: PromptRow) -> dict[str, str]:
     return found
 
 
-def _marked(prompts: PromptSet) -> bool:
-    """Whether the cycle has to be said, because the labels do not say it by themselves."""
-    return prompts.cyclic and not classes_of(row.label for row in prompts.rows)[1]
+def _label_column(prompts: PromptSet) -> str:
+    """The name of the labels' column, which says that they are a cycle where they do not say it by themselves."""
+    return CYCLIC if prompts.cyclic and not classes_of(row.label for row in prompts.rows)[1] else "label"
 
 
-def _cells(row: PromptRow, prompts: PromptSet) -> dict[str, str]:
-    label = CYCLIC if _marked(prompts) else "label"
+def _cells(row: PromptRow, label: str) -> dict[str, str]:
     return {
         "prompt": row.prompt,
         "positive": row.positive,

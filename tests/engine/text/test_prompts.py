@@ -196,6 +196,15 @@ def test_a_kept_set_is_bytes_however_long_it_is() -> None:
     assert len(arrays["rows"]) > 100_000
 
 
+def test_labels_are_looked_through_once_however_many_rows_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = make_set([PromptRow(str(n), label=str(n % 9)) for n in range(50)], name="x", reference="", cyclic=True)
+    looked: list[int] = []
+    monkeypatch.setattr(prompt_files, "classes_of", lambda labels: looked.append(1) or classes_of(labels))
+    as_csv(prompts)
+    as_jsonl(prompts)
+    assert len(looked) == 2
+
+
 def test_white_space_that_matters_can_be_seen() -> None:
     assert visible(" two words\n\tthen ") == "␣two words↵⇥then␣"
     assert visible("   ") == "␣␣␣"
