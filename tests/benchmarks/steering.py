@@ -26,9 +26,7 @@ from tests.benchmarks.capture import seconds
 
 LAYER = 15
 HOOK = f"blocks.{LAYER}.hook_resid_post"
-PROMPT = (
-    "Yesterday evening I went to the new restaurant at the corner with my two best friends, and the food"  # 20 tokens
-)
+PROMPT = "Yesterday evening I went to the new restaurant at the corner with my best friends, and food"  # 20 tokens
 GOAL, FIRST_GOAL, FIRST_ACCEPTABLE = 0.8, 300.0, 500.0
 
 
