@@ -31,6 +31,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+COVERED = (QAbstractItemView, QPlainTextEdit, QTextEdit)
 ASK = QEvent.Type(QEvent.registerEventType())
 
 
@@ -86,8 +87,8 @@ def survey() -> list[dict[str, Any]]:
     """Everything a person could see or click: kind, accessible name, text, global rectangle, enabled."""
     found: list[dict[str, Any]] = []
     for widget in QApplication.allWidgets():
-        # A view without a frame is covered by its own viewport.
-        shown = widget.viewport() if isinstance(widget, QAbstractItemView) else widget
+        # A view or a text without a frame is covered by its own viewport.
+        shown = widget.viewport() if isinstance(widget, COVERED) else widget
         if not widget.isVisible() or shown.visibleRegion().isEmpty():
             continue
         corner = widget.mapToGlobal(QPoint(0, 0))

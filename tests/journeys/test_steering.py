@@ -54,8 +54,8 @@ def test_a_person_steers_smollm2_sweeps_saves_and_finds_everything_again(
     person.click("Open model")
     person.click("Steer", kind="QPushButton")
     person.wait_until(lambda: text_of(person, "Steered"), "the first steered text", 300)
-    assert person.find("Prompt set")["text"] == "Sentiment"
-    assert person.find("Method")["text"] == "Difference of means"
+    assert person.find("Prompt set", kind="Choice")["text"] == "Sentiment"
+    assert person.find("Method", kind="Choice")["text"] == "Difference of means"
     x, y, _, _ = rectangle(person, "Prompt", "PromptEdit")
     person.click_at(x + 40, y + 12)
     person.replace(BEGINNING)
