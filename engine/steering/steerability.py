@@ -54,14 +54,15 @@ class Slopes:
 
 @dataclass(frozen=True)
 class Summary:
-    """The distribution of s_i. Intervals are 95 % percentile bootstraps over samples; NaN below two samples.
+    """The distribution of s_i. Intervals are 95 % percentile bootstraps over samples, NaN below two, where not said otherwise.
 
     Attributes:
         n: samples.
         mean, sd: sd with n − 1.
         low, median, high: 10, 50 and 90 % points.
         mean_interval: of the mean.
-        anti: share of samples with s_i < 0, the anti-steerable;  anti_interval: its interval.
+        anti: share of samples with s_i < 0, the anti-steerable;  anti_interval: by Wilson's score, since a bootstrap of
+            samples of which none is negative would have no width.
         normalised: mean / sd;  normalised_interval: its interval. NaN where all slopes are equal.
     """
 
@@ -211,12 +212,12 @@ def summary(slope: Floats, random: np.random.Generator, *, resamples: int = RESA
     spread = draws.std(axis=1, ddof=1) if n > 1 else np.full(len(draws), np.nan)
     low, median, high = (float(point) for point in np.quantile(s, [0.1, 0.5, 0.9]))
     ratios = np.divide(draws.mean(axis=1), spread, out=np.full(len(draws), np.nan), where=spread > 0)
-    negative = np.where(np.isnan(draws), np.nan, draws < 0)
+    anti = float((s < 0).mean())
     return Summary(
         n, float(s.mean()), sd, low, median, high,
         mean_interval=interval(draws.mean(axis=1)),
-        anti=float((s < 0).mean()),
-        anti_interval=interval(negative.mean(axis=1)),
+        anti=anti,
+        anti_interval=wilson(anti, n),
         normalised=float(s.mean()) / sd if sd > 0 else float("nan"),
         normalised_interval=interval(ratios),
     )  # fmt: skip
@@ -226,6 +227,14 @@ def _resampled(values: Floats, random: np.random.Generator, resamples: int) -> F
     """(resamples, n) draws with replacement; NaN of fewer than two values, which have no spread."""
     n = len(values)
     return values[random.integers(0, n, (resamples, n))] if n > 1 else np.full((resamples, 1), np.nan)
+
+
+def wilson(share: float, n: int) -> Interval:
+    """Wilson's 95 % score interval of a ``share`` of n samples (Wilson 1927)."""
+    z = 1.959964
+    centre, half = share + z * z / (2 * n), z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+    return max(float(low), 0.0), min(float(high), 1.0)
 
 
 def interval(draws: Floats) -> Interval:

@@ -24,7 +24,7 @@ MOST_VALUES = 6  # values of a factor that get a violin or a colour of their own
 STEERABILITY = Axis("Steerability s", "nats per unit of strength")
 CONTROLS = (
     "Controls: one random vector as long as the first method's step, and that method made after the two completions of "
-    "each row (or the labels) were shuffled."
+    "each row (or the labels) were shuffled. A control is one draw, too: how far from 0 it lies is what chance can do."
 )
 
 

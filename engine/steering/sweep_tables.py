@@ -68,7 +68,8 @@ def steerability_table(found: Sequence[Swept], setting: Setting) -> Table:
         note=f"s: least-squares slope of {setting.propensity} over strength, one per sample; n = {setting.samples}. "
         "Anti-steerable: share with s < 0. Normalised: mean / deviation. Residual: root mean square distance from the line; "
         "relative to the curve's own spread it is 0 on a line and 1 where the line says nothing. Saturated: bent, and flat or "
-        f"turning at an end of the range. Calibration: correlation of s with m(0). {INTERVALS} of samples. {CONTROLS}",
+        f"turning at an end of the range. Calibration: correlation of s with m(0). {INTERVALS} of samples; of the "
+        f"anti-steerable share Wilson's. {CONTROLS}",
         axes=(
             Axis("Method"), Axis("n", "samples"), Axis("Mean s", nats), Axis("95 % interval of the mean", nats),
             Axis("Standard deviation", nats), Axis("10 % point", nats), Axis("Median", nats), Axis("90 % point", nats),

@@ -149,11 +149,19 @@ def test_quantiles_and_the_smallest_samples():
     assert (found.low, found.median, found.high, found.anti) == (-1, 3, 7, pytest.approx(2 / 11))
     one = summary(np.array([2.0]), np.random.default_rng(0))
     assert (one.n, one.mean, one.anti) == (1, 2.0, 0.0)
-    assert np.isnan([one.sd, one.normalised, *one.mean_interval, *one.anti_interval]).all()
+    assert np.isnan([one.sd, one.normalised, *one.mean_interval]).all()
     equal = summary(np.array([2.0, 2.0]), np.random.default_rng(0))
     assert np.isnan(equal.normalised)
     assert equal.mean_interval == (2.0, 2.0)
     assert np.isnan(interval(np.array([np.nan]))).all()
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 42), (3, 40), (40, 40), (1, 1)])
+def test_the_interval_of_a_share_is_wilsons_and_has_a_width_at_its_ends(count, n):
+    found = summary(np.where(np.arange(n) < count, -1.0, 1.0), np.random.default_rng(0), resamples=10)
+    expected = stats.binomtest(count, n).proportion_ci(0.95, method="wilson")
+    assert found.anti_interval == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert found.anti_interval[1] > found.anti_interval[0]
 
 
 def test_two_clusters_that_a_mean_hides_stand_in_the_two_way_table():
