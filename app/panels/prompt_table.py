@@ -340,7 +340,7 @@ class PromptTable(QWidget):
         self.counts.say(" · ".join(parts))
         self.counts.setToolTip(made.note)
         self.problem_button.setText(self.problem)
-        self.problem_button.setAccessibleName(self.problem)
+        self.problem_button.setAccessibleName(self.problem or "Go to the first problem")
         self.problem_button.setVisible(bool(self.problem))
         self._keep.setEnabled(not self.problem)
 

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QFileDialog, QMenu, QPushButton, QVBoxLayout, QWid
 
 from app.panels.facts import FactsTable, rows_of
 from app.panels.panel import Page
-from app.panels.parts import Notice, Section, button, row, title_label
+from app.panels.parts import Notice, Section, button, label, row, title_label
 from app.panels.rows import Rows, RowsView
 from app.panels.words import metric_value, size
 from engine.errors import SuperscopeError
@@ -252,15 +252,18 @@ class TextCard(ThingCard):
         return [self.to_bench]
 
     def make_extras(self) -> list[QWidget]:
-        self._prompts = Rows(["Prompt", "Positive", "Negative", "Suffix", "Label"], monospaced=["Prompt"])
+        self._note = label(role="muted")
+        self._prompts = Rows(["Prompt", "Positive", "Negative", "Label"], monospaced=["Prompt", "Positive", "Negative"])
         self.prompts = RowsView(self._prompts, "Rows of the prompt set", most=16, flexible=0)
         self._prompts_section = Section("Rows", self.prompts)
-        return [self._prompts_section]
+        return [self._note, self._prompts_section]
 
     def refresh(self) -> None:
         super().refresh()
-        is_prompts = (self.attributes() or {}).get("kind") == "prompts"
-        for widget in (self.to_bench, self._prompts_section):
+        attributes = self.attributes() or {}
+        is_prompts = attributes.get("kind") == "prompts"
+        self._note.setText(str(attributes.get("note") or ""))
+        for widget in (self.to_bench, self._note, self._prompts_section):
             widget.setVisible(is_prompts)
         if is_prompts:
             self._arrays_section.hide()
@@ -278,7 +281,7 @@ class TextCard(ThingCard):
         except SuperscopeError as problem:
             self.problem.say(str(problem))
             return
-        texts = [(row.prompt, row.positive, row.negative, row.suffix, row.label) for row in rows]
+        texts = [(row.prompt, row.positive, row.negative, row.label) for row in rows]
         self._prompts.set_rows([[visible(text) for text in row] for row in texts])
 
     def _steer(self) -> None:
@@ -287,7 +290,7 @@ class TextCard(ThingCard):
     def fact_rows(self, attributes: dict[str, Any]) -> list[tuple[str, ...]]:
         rest = {name: value for name, value in attributes.items() if name != "title"}
         if rest.get("kind") == "prompts":
-            return rows_of(rest)
+            return _prompt_facts(rest)
         source = rest.pop("source", None)
         if isinstance(source, str) and source.startswith("{"):
             try:
@@ -296,3 +299,16 @@ class TextCard(ThingCard):
                 source = {"source": source}
         rows = rows_of(source) if isinstance(source, dict) else rows_of({"source": source})
         return rows + rows_of(rest)
+
+
+def _prompt_facts(attributes: dict[str, Any]) -> list[tuple[str, ...]]:
+    """What is known of a prompt set, without its note."""
+    classes = f"{attributes.get('classes')}{', in a cycle' if attributes.get('cyclic') else ''}"
+    told = {
+        "kind": "prompt set",
+        "rows": attributes.get("rows"),
+        "classes": classes if attributes.get("classes") else None,
+        "factors": ", ".join(attributes.get("factors") or ()),
+    }
+    rest = {name: value for name, value in attributes.items() if name not in (*told, "cyclic", "note")}
+    return rows_of(told | rest)

@@ -20,6 +20,7 @@ from app.panels.prompt_table import PromptTable
 from app.workbench import Workbench
 from engine.text.prompt_sets import PromptSet
 from engine.text.prompts import open_prompts
+from tests.app.test_accessibility import clipped, nameless
 
 from .conftest import Bench
 
@@ -389,6 +390,11 @@ def test_everything_can_be_reached_by_keyboard_and_has_a_name(at) -> None:
     for widget in (hand.grid, hand.table.chooser, hand.table.filter, hand.table._save, hand.table._rows_button):
         assert widget.accessibleName()
         assert widget.focusPolicy() & Qt.FocusPolicy.TabFocus
+    assert nameless(hand.table) == []
+    for width in (1000, 560):
+        hand.table.resize(width, 400)
+        QCoreApplication.processEvents()
+        assert clipped(hand.table) == []
     hand.grid.setFocus()
     hand.qtbot.waitUntil(hand.grid.hasFocus)
     hand.press(Key.Key_Tab)
@@ -446,7 +452,7 @@ def test_a_set_is_kept_in_the_session_and_shown_by_its_card(shared_bench: Bench,
 
     card = shared_bench.open("text", id)
     facts: dict[str, Any] = {name: value for name, value, *_ in card.facts.rows}
-    assert facts["Rows"] == "42"
+    assert (facts["Kind"], facts["Rows"], facts["Classes"]) == ("prompt set", "42", "7, in a cycle")
     assert card._prompts.rows[0][1] == "␣Friday or so"
     assert not card._arrays_section.isVisible()
     wanted: list[tuple[object, ...]] = []
