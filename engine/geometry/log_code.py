@@ -222,13 +222,17 @@ def angles(
     rest = weighted - line @ (line.T @ weighted)
     centre = root / np.linalg.norm(root)
     total = float(np.square(weighted - centre @ (centre.T @ weighted)).sum())
-    residuals = rest / root
 
     def gains(of: Array) -> Array:
-        return np.asarray(np.square(stacked @ (of * root)).sum(axis=1).reshape(-1, 2).sum(axis=1) / max(total, 1e-300))
+        return np.asarray(np.square(stacked @ of).sum(axis=1).reshape(-1, 2).sum(axis=1) / max(total, 1e-300))
 
-    gain = gains(residuals)
-    largest = np.array([gains(random.permutation(residuals, axis=0)).max() for _ in range(permutations)])
+    gain, residuals, left = gains(rest), rest / root, float(np.square(rest).sum())
+    largest = np.empty(permutations)
+    for draw in range(permutations):
+        dealt = random.permutation(residuals, axis=0) * root
+        dealt -= line @ (line.T @ dealt)
+        # Shuffled residuals lose what falls onto the columns that residuals are free of: back to the size of these.
+        largest[draw] = gains(dealt).max() * left / max(float(np.square(dealt).sum()), 1e-300)
     allowed = int(LEVEL * (permutations + 1)) - 1  # draws that may be larger at this level
     threshold = float(np.sort(largest)[::-1][max(allowed, 0)])
     p = (1 + int((largest >= gain.max()).sum())) / (1 + permutations)

@@ -104,10 +104,12 @@ class Reporter:
         return pca(points.x, max(min(20, len(points.distinct) // 4), 1)).scores(points.means)
 
     def _angles(self, points: Points, coordinates: Array) -> log_code.Angles:
-        """Angles of log a in ``coordinates`` (n, k), beyond the helix and the last digit where there are numbers enough."""
+        """Angles of log a in ``coordinates`` (n, k), beyond the helix and the last digit where there are 30 numbers or more."""
         a = points.distinct
-        columns = [design(a, periods=self.used)(a)] + [design(a, "last digit")(a)] * (len(a) >= ENOUGH_FOR_DIGITS)
-        return log_code.angles(np.log(a), coordinates, self.random(ANGLES), known=np.column_stack(columns))
+        known = None
+        if len(a) >= ENOUGH_FOR_DIGITS:
+            known = np.column_stack([design(a, periods=self.used)(a), design(a, "last digit")(a)])
+        return log_code.angles(np.log(a), coordinates, self.random(ANGLES), known=known)
 
     def _take(self, found: Layer) -> None:
         scores = found.scores

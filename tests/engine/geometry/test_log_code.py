@@ -80,6 +80,17 @@ def test_a_period_along_the_number_is_no_angle_of_its_logarithm_when_it_is_known
     assert both.omega[both.strongest] == pytest.approx(20, abs=both.omega[0])
 
 
+def test_columns_that_are_known_do_not_make_noise_a_code():
+    values = np.arange(10, 100)
+    u, known = np.log(values), np.column_stack([design(values, basis)(values) for basis in ("helix", "last digit")])
+    found = [
+        angles(u, np.random.default_rng(seed).standard_normal((90, 6)), np.random.default_rng([seed, 1]),
+               known=known, permutations=39)
+        for seed in range(60)
+    ]  # fmt: skip
+    assert sum(one.p <= 0.05 for one in found) <= 8  # 3 expected
+
+
 def test_a_bend_of_the_line_is_told_from_a_code():
     x = (U[:, None] - 3) ** 2 + 0.1 * np.random.default_rng(0).standard_normal((300, 4))
     found = angles(U, x, np.random.default_rng(1))

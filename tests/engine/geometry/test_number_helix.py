@@ -13,6 +13,7 @@ import torch
 from engine.figures import Lines, Scatter, Table
 from engine.geometry.helix_scores import score
 from engine.geometry.number_activations import choose, read
+from engine.geometry.number_causal import some
 from engine.geometry.number_design import design
 from engine.geometry.number_words import helix_sentence
 from engine.geometry.periods import spectrum
@@ -149,6 +150,47 @@ def test_a_toy_whose_embedding_is_a_helix_shows_it_layer_by_layer(tmp_path):
     summary = dict(zip(*recording.figure("summary").columns, strict=True))
     assert summary["Prompts"] == "300"
     assert summary["Columns left out (0 at every number)"] == "sin 2"
+
+
+def test_sums_are_patched_and_ablated_on_the_numbers_that_the_fits_have_not_seen(tmp_path):
+    toy(tmp_path, helix=True)
+    values = {"model": "toy:numbers-1", "template": "{a} + {b} =", "hook": "blocks.0.hook_resid_pre", "pairs": 12}
+    record, recording = start(tmp_path, values)
+    assert record.state == "finished", record.error + record.traceback
+    assert record.facts["patching"].startswith("Patched at blocks.0.hook_resid_pre")  # chance answers make a few pairs
+    assert {"patching", "patched-pairs", "patching-table", "ablation", "ablation-table"} <= set(
+        recording.figure_names()
+    )
+    held = len(recording.kept("held_out"))
+    assert f"one of the {held} held out" in recording.figure("patching").note
+    methods = recording.kept_attributes("effects")["methods"]
+    effects = recording.kept("effects")
+    assert effects.shape[:2] == (1, len(methods))
+    of = dict(zip(methods, effects[0], strict=True))
+    away = {name: float(np.square(of[name] - of["full activation"]).mean()) for name in methods}
+    assert away["helix"] < 0.25 * min(away["helix, shuffled"], away["mean activation"])
+
+
+def test_a_model_that_answers_no_sums_is_said_to_and_the_rest_is_shown(tmp_path, tiny_hf):
+    values = {
+        "model": str(tiny_hf),
+        "template": "{a}+{b}=",
+        "hook": "blocks.0.hook_resid_post",
+        "pairs": 4,
+        "largest": 12,
+    }
+    record, recording = start(tmp_path, values)
+    assert record.state == "finished", record.error + record.traceback
+    assert record.facts["patching"].startswith("No causal test. ")
+    assert "fits" in recording.figure_names()
+    assert "patching" not in recording.figure_names()
+
+
+def test_at_most_eight_hook_points_are_patched_from_the_first_to_the_last():
+    hooks = {f"blocks.{layer}.hook_resid_post": layer + 1 for layer in range(30)}
+    assert len(some(hooks)) == 8
+    assert (min(some(hooks).values()), max(some(hooks).values())) == (1, 30)
+    assert some(dict(list(hooks.items())[:3])) == dict(list(hooks.items())[:3])
 
 
 def test_an_embedding_of_noise_is_said_to_be_no_helix(tmp_path):
