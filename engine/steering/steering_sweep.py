@@ -131,10 +131,10 @@ def steering_sweep(p: SteeringSweep, run: Run) -> None:
     of 0: how far from 0 tells what chance can do, and a method has to go well beyond that. Another seed draws others.
 
     **What to expect.** With the defaults on the demo model (seed 0) the mean slope is 2.4 nats per unit of strength
-    (deviation 2.0) and 18 % of 60 held-out samples are anti-steerable, but the template explains 97 % of that variance: rows whose mood is
-    already told by the prompt move by 3.4 to 4.5, rows whose mood is open hardly move. SmolLM2 on the set sentiment
-    at blocks.15.hook_resid_post: 1.5 (0.7), none of 42 anti-steerable, template 59 %; propensity rises by 1.9 nats where the
-    text costs 0.05 nats per token more, at 1.5 times the distance that real activations have.
+    (deviation 2.0) and 18 % of 60 held-out samples are anti-steerable, but the template explains 97 % of that variance: rows
+    whose mood is already told by the prompt move by 3.4 to 4.5, rows whose mood is open hardly move. SmolLM2 on the set
+    sentiment at blocks.15.hook_resid_post: 1.5 (0.7), none of 42 anti-steerable, template 59 %; propensity rises by 1.9
+    nats where the text costs 0.05 nats per token more, at 1.5 times the distance that real activations have.
 
     **Traps.** A slope over a range in which curves bend says little: look at residual and saturated share. A mean of two
     clusters describes neither. Strength and hook point chosen by looking at this run are chosen on the test rows: confirm
