@@ -43,20 +43,23 @@ def listed(first: str, workbench: Workbench) -> list[str]:
     return [reference for reference in dict.fromkeys([first, *known, "demo"]) if reference]
 
 
-def example_of(reference: str, workbench: Workbench) -> str:
-    """A prompt that a toy of the session can read; "" where it names none."""
+def attributes_of(reference: str, workbench: Workbench) -> Mapping[str, Any]:
+    """What the session knows of a model; nothing where it is none of its own."""
     for thing in workbench.session.things("models"):
         if thing.attributes.get("reference") == reference:
-            return str(thing.attributes.get("example") or "")
-    return ""
+            return thing.attributes
+    return {}
+
+
+def example_of(reference: str, workbench: Workbench) -> str:
+    """A prompt that a toy of the session can read; "" where it names none."""
+    return str(attributes_of(reference, workbench).get("example") or "")
 
 
 def text_for(reference: str, workbench: Workbench) -> str:
     """Text that a model can read: the one that a toy of the session was trained on, the stories, else plain English."""
-    for thing in workbench.session.things("models"):
-        if thing.attributes.get("reference") == reference and thing.attributes.get("text"):
-            return str(thing.attributes["text"])
-    return "stories" if reference.startswith(("demo", "toy:")) else "python-docs"
+    own = str(attributes_of(reference, workbench).get("text") or "")
+    return own or ("stories" if reference.startswith(("demo", "toy:")) else "python-docs")
 
 
 def prompt_line(facts: Mapping[str, Any]) -> str:

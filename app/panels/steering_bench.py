@@ -21,7 +21,7 @@ from app.panels.steering_controls import SteeringControls
 from app.panels.steering_facts import clean_of, effect_line, marks_of, pair_of, tokens_of
 from app.panels.steering_pictures import SteeringPictures
 from app.panels.steering_rows import SteeringRows
-from app.panels.steering_words import are_words, signed, usual_prompts
+from app.panels.steering_words import are_words, signed, usual_choices
 from app.panels.strength_slider import Strength
 from app.panels.two_texts import TwoTexts
 from app.panels.words import defaults_of, schema_of
@@ -190,7 +190,7 @@ class SteeringBench(Panel):
         usual = defaults_of(self.workbench.catalogue.get(EXPERIMENT, {}))
         taken = ("method", "read_at", "positions", "temperature", "new_tokens")
         self.controls.take({name: usual[name] for name in taken if name in usual})
-        self.controls.show_prompts(usual_prompts(self.reference))
+        self.controls.take(self._usual())
         self.prompt.setPlainText(self._first_prompt())
         self.strength.show_strength(1.0)
 
@@ -265,12 +265,12 @@ class SteeringBench(Panel):
         if reference == self.reference:
             return
         was_its_own = self.prompt.toPlainText() == self._first_prompt()
-        had_usual = self.controls.reference == usual_prompts(self.reference)
+        had_usual = self.controls.reference == self._usual()["prompts"]
         self.reference = reference
         self._shown, self._clean_of = {}, ()
         self.controls.hook.forget()
         if had_usual:
-            self.controls.show_prompts(usual_prompts(reference))
+            self.controls.take(self._usual())
             self.rows.follow(self.controls.reference)
         if was_its_own or models.example_of(reference, self.workbench):  # words of one toy are none of another
             self.prompt.blockSignals(True)
@@ -278,6 +278,9 @@ class SteeringBench(Panel):
             self.prompt.blockSignals(False)
         self._say_title()
         self._begin()
+
+    def _usual(self) -> dict[str, Any]:
+        return usual_choices(self.reference, models.attributes_of(self.reference, self.workbench))
 
     def _first_prompt(self) -> str:
         """What the model can read: a toy's own example, the stories' words, or the beginning of a sentence."""

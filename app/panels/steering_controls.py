@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import Qt, Signal
@@ -59,6 +60,7 @@ class SteeringControls(QWidget):
         self.temperature = Exact("Temperature")
         self.temperature.setRange(0.0, 5.0)
         self.temperature.setSingleStep(0.1)
+        self.temperature.setValue(0.7)
         self.temperature.setToolTip("0 takes the most likely token each time; both texts draw from the same seed")
         self.tokens = Number("New tokens")
         self.tokens.setRange(*TOKENS)
@@ -114,7 +116,7 @@ class SteeringControls(QWidget):
             combo.activated.connect(lambda _: self.changed.emit())
         for number in (self.latent, self.temperature, self.tokens, self.seed):
             number.valueChanged.connect(lambda _: self.changed.emit())
-        self.dictionary.activated.connect(lambda _: self._dictionary_chosen())
+        self.dictionary.activated.connect(lambda _: self._method_chosen())
         self.method.activated.connect(lambda _: self._method_chosen())
         self.hook.changed.connect(self.changed)
         self.prompts.activated.connect(self._prompts_chosen)
@@ -238,6 +240,8 @@ class SteeringControls(QWidget):
 
     def _method_chosen(self) -> None:
         self._relate()
+        if matters("dictionary", str(self.method.currentData())):
+            self._follow_dictionary()
         self.changed.emit()
 
     def _relate(self) -> None:
@@ -253,13 +257,12 @@ class SteeringControls(QWidget):
             combo.setToolTip(tip)
             combo.setAccessibleDescription(tip)
 
-    def _dictionary_chosen(self) -> None:
+    def _follow_dictionary(self) -> None:
         """A latent is added where its dictionary writes."""
         for thing in self.workbench.session.things("dictionaries"):
             config = thing.attributes.get("config")
             if thing.id == self.dictionary.currentData() and isinstance(config, dict) and config.get("hook_out"):
                 self.hook.show_name(str(config["hook_out"]))
-        self.changed.emit()
 
     def _prompts_chosen(self, place: int) -> None:
         reference = str(self.prompts.itemData(place))
@@ -274,7 +277,10 @@ class SteeringControls(QWidget):
         from engine.text.prompts import FILE_PATTERNS
 
         kinds = f"Prompt sets ({' '.join(FILE_PATTERNS)});;All files (*)"
-        return QFileDialog.getOpenFileName(self, "Choose a prompt set", self.workbench.settings.folder, kinds)[0]
+        path, _ = QFileDialog.getOpenFileName(self, "Choose a prompt set", self.workbench.settings.folder, kinds)
+        if path:
+            self.workbench.settings.folder = str(Path(path).parent)
+        return path
 
     def _draw_seed(self) -> None:
         drawn = random.randrange(SEEDS - 1)

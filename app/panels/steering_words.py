@@ -5,8 +5,9 @@ Free of Qt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 # Words, value of the parameter, tool tip.
 METHODS = (
@@ -58,9 +59,15 @@ def prompts_title(reference: str) -> str:
     return reference.removeprefix("prompts:") if reference.startswith("prompts:") else Path(reference).name
 
 
-def usual_prompts(model: str) -> str:
-    """The prompt set to begin with: one in the words that a model of the stories knows, else plain English."""
-    return "story-sentiment" if model.startswith(("demo", "toy:")) else "sentiment"
+def usual_choices(model: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What to begin with: a prompt set in words that the model knows, and where it needs them method and place.
+
+    ``attributes`` are what the session knows of a toy. Sums modulo ``p`` are cyclic, and behind them such a toy has no
+    room to read at.
+    """
+    if type(attributes.get("p")) is int:
+        return {"prompts": f"sums#{attributes['p']}", "method": "circular", "read_at": "prompt", "positions": "last"}
+    return {"prompts": "story-sentiment" if model.startswith(("demo", "toy:")) else "sentiment"}
 
 
 def split_hook(name: str) -> tuple[int | None, str]:

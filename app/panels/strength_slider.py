@@ -160,6 +160,8 @@ class StrengthSlider(QAbstractSlider):
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key.Key_Home:
             self.setValue(0)
+            if self.strength:  # it was nearer to 0 than a step
+                self._moved(0)
         else:
             super().keyPressEvent(event)
 

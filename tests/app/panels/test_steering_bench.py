@@ -11,6 +11,7 @@ from PySide6.QtGui import QGuiApplication, QTextCursor
 from PySide6.QtWidgets import QAbstractSpinBox, QComboBox, QLineEdit, QPlainTextEdit, QPushButton, QScrollArea
 
 from app.panels.steering_bench import SteeringBench
+from app.panels.steering_words import usual_choices
 from engine.figures.kinds import Axis, Bars, Lines
 from engine.runs.run import Progress
 from tests.app.conftest import Shell
@@ -216,6 +217,28 @@ def test_arrows_go_a_step_pages_ten_and_home_to_zero(scene: Scene) -> None:
     assert [asked["strength"] for asked in scene.steers[1:]] == pytest.approx(seen)
     assert scene.panel.strength.exact.value() == 0.0
     assert scene.panel.texts.steered.head.text() == "Steered, strength 0"
+
+
+def test_home_goes_to_zero_from_less_than_a_step_away(scene: Scene) -> None:
+    scene.panel.strength.show_strength(0.01)
+    scene.bench.qtbot.keyClick(scene.panel.strength.slider, Qt.Key.Key_Home)
+    assert scene.panel.strength.strength == 0.0
+
+
+@pytest.mark.parametrize(
+    ("model", "attributes", "prompts", "method"),
+    [
+        ("demo", {}, "story-sentiment", None),
+        ("smollm2", {}, "sentiment", None),
+        ("toy:modular-addition-1", {"p": 53}, "sums#53", "circular"),
+    ],
+)
+def test_what_a_bench_begins_with_fits_the_model(
+    model: str, attributes: dict, prompts: str, method: str | None
+) -> None:
+    usual = usual_choices(model, attributes)
+    assert usual["prompts"] == prompts
+    assert usual.get("method") == method
 
 
 def test_an_exact_strength_may_lie_beyond_the_slider(scene: Scene) -> None:
