@@ -50,4 +50,5 @@ def log_probability(answer: np.ndarray, s: np.ndarray) -> np.ndarray:
     others = np.full((len(s), len(SPECIAL) + 2), -1.0)
     logits = np.concatenate([2 * np.outer(s, c) - c**2, others], axis=1)
     top = logits.max(axis=1)
-    return 2 * s * answer - answer**2 - top - np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    total = np.exp(logits - top[:, None]).sum(axis=1)
+    return np.asarray(2 * s * answer - answer**2 - top - np.log(total))

@@ -52,7 +52,7 @@ def found(model: OpenModel, sums: Sums) -> AblationResults:
 def spread_out(n: int = 300, width: int = 20) -> np.ndarray:
     random = np.random.default_rng(3)
     turned, _ = np.linalg.qr(random.standard_normal((width, width)))
-    return random.standard_normal((n, width)) * np.geomspace(10, 0.01, width) @ turned + 5
+    return np.asarray(random.standard_normal((n, width)) * np.geomspace(10, 0.01, width) @ turned + 5)
 
 
 @pytest.mark.parametrize("share", [0.9, 0.2, 1e-3, 2e-6])

@@ -55,8 +55,8 @@ def test_sums_are_asked_with_the_same_second_numbers_and_their_answers_found(mod
 
 
 def test_a_template_with_a_sign_of_multiplication_asks_for_products(model: OpenModel) -> None:
-    assert operation("{a}*{b}=")[1](3, 4) == 12
-    assert operation("{a} + {b} =")[1](3, 4) == 7
+    assert operation("{a}*{b}=")[1](np.array(3), np.array(4)) == 12
+    assert operation("{a} + {b} =")[1](np.array(3), np.array(4)) == 7
     # This model adds, so it is right where a · b = a + b only; larger products are no token of it.
     sums = ask(model, "{a} * {b} =", np.arange(NUMBERS), np.random.default_rng(0), others=NUMBERS)
     assert (sums.answer == sums.a * sums.b).all()
@@ -167,6 +167,7 @@ def test_figures_show_ceiling_fits_control_and_floor_with_n(found: PatchResults)
     assert (lines.low <= lines.y + 1e-9).all()
     assert isinstance(violins, Histogram)
     assert violins.violins
+    assert violins.samples is not None
     assert np.array_equal(violins.samples, found.effects[0])
     assert isinstance(table, Table)
     columns = dict(zip((axis.label for axis in table.axes), table.columns, strict=True))
