@@ -39,7 +39,10 @@ EXPERIMENT, SWEEP, TRAINING, CARD = "steer", "steering-sweep", "learned-steering
 SOON = 40  # ms after another choice
 LATE = 400  # ms of waiting after which progress is shown
 COLUMN, BAR = 272, 14  # pixels of the choices at the left, and of them for a scroll bar
-FIRST_PROMPT = "one monday anna went to the park . she felt"
+FIRST_PROMPT = (
+    "one monday anna went to the park . she felt sad . anna saw a dog with a red ball ."
+    " the dog wanted the red ball . at the park the dog"
+)
 OTHER_PROMPT = "I watched the film last night and I thought it was"
 
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 class Steer(Steering):
     """What is steered, how strongly, and what is written."""
 
-    prompt: Prompt = "one monday anna went to the park . she felt"
+    prompt: Prompt = (
+        "one monday anna went to the park . she felt sad . anna saw a dog with a red ball ."
+        " the dog wanted the red ball . at the park the dog"
+    )
     strength: Annotated[
         float,
         Field(
