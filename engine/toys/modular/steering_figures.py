@@ -28,11 +28,12 @@ def rotation(before: Array, after: Array, keys: Sequence[int], delta: int) -> Li
     """Embeddings of the numbers (p, d) before and after the rotation, in the planes of the key frequencies."""
     planes = [(k, fourier.plane(before, k)) for k in keys[:PLANES]]
     series, xs, ys = [], [], []
+    widest = max(np.abs((before - before.mean(0)) @ directions.T).max() for _, directions in planes)
     for number, (k, directions) in enumerate(planes):
         if len(directions) < 2:
             continue
         old, new = ((table - before.mean(0)) @ directions.T for table in (before, after))
-        place = np.array([number * 2.5 * np.abs(old).max(), 0.0])  # side by side
+        place = np.array([number * 2.5 * widest, 0.0])  # side by side
         order = fourier.around(len(old), k)
         ways = []
         for a in range(min(ARROWS, len(old))):
