@@ -38,6 +38,9 @@ class SteeringActions(QWidget):
         self._reference = ""
         self.models = Choice()
         self.models.setAccessibleName("Model")
+        # No wider than it needs to be: the longest name of a session must not push the window's sides away.
+        self.models.setSizeAdjustPolicy(Choice.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.models.setMinimumContentsLength(19)
         self.models.activated.connect(lambda _: self._chosen())
         words = QLabel("Model")
         words.setBuddy(self.models)

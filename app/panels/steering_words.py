@@ -50,12 +50,15 @@ def matters(parameter: str, method: str) -> bool:
 
 def prompts_title(reference: str) -> str:
     """What a prompt set is called: built-in sets by their name, a file by its own, rows by that word."""
+    from engine.text.prompt_templates import DEFAULT_MODULUS
     from engine.text.prompts import BUILT_IN, is_rows
 
     if is_rows(reference):
         return "Edited rows"
     if reference in BUILT_IN:
         return BUILT_IN[reference]
+    if reference.startswith("sums"):
+        return f"Sums modulo {reference.partition('#')[2] or DEFAULT_MODULUS}"
     return reference.removeprefix("prompts:") if reference.startswith("prompts:") else Path(reference).name
 
 

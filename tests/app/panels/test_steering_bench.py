@@ -11,7 +11,7 @@ from PySide6.QtGui import QGuiApplication, QTextCursor
 from PySide6.QtWidgets import QAbstractSpinBox, QComboBox, QLineEdit, QPlainTextEdit, QPushButton, QScrollArea
 
 from app.panels.steering_bench import SteeringBench
-from app.panels.steering_words import usual_choices
+from app.panels.steering_words import prompts_title, usual_choices
 from engine.figures.kinds import Axis, Bars, Lines
 from engine.runs.run import Progress
 from tests.app.conftest import Shell
@@ -553,3 +553,10 @@ def test_with_the_real_engine_the_slider_changes_the_text(shared_bench: Bench) -
     assert panel.controls.about.text().startswith("Strength")
     assert "nats per token" in panel.numbers.whole
     shared_bench.painted()
+
+
+def test_prompt_sets_have_names_for_people() -> None:
+    references = ("sentiment", "sums#53", "sums", "prompts:prompt-set-1", "/tmp/pairs.csv", '{"prompt": "a"}')
+    assert [prompts_title(reference) for reference in references] == [
+        "Sentiment", "Sums modulo 53", "Sums modulo 53", "prompt-set-1", "pairs.csv", "Edited rows",
+    ]  # fmt: skip
