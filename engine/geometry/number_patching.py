@@ -194,11 +194,13 @@ def patching(
         points = read(model, sums, hook, run)
         given = replacements(points, drawn.other, fitted, random, periods=used, dims=dims)
         names, parameters = tuple(given), tuple(count for count, _ in given.values())
-        rows = [_patched(model, sums, drawn.clean, token, hook, x, run) for _, x in given.values()]
+        rows = []
+        for place, (_, x) in enumerate(given.values()):
+            rows.append(_patched(model, sums, drawn.clean, token, hook, x, run))
+            if run is not None:
+                run.progress(number * len(given) + place + 1, len(hooks) * len(given), "patches")
         effects.append([logit - before for logit, _ in rows])
         rights.append([right for _, right in rows])
-        if run is not None:
-            run.progress(number + 1, len(hooks), "layers")
     return PatchResults(
         names, parameters, tuple(hooks), tuple(hooks.values()), np.array(effects), np.array(rights), sums, drawn,
         fitted, held,

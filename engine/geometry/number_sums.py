@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine.runs.run import Run
 
 Array: TypeAlias = npt.NDArray[Any]
-BATCH = 64  # prompts in one forward pass
+BATCH = 32  # prompts in one forward pass, between which a run can be stopped
 OTHERS = 25  # second numbers b, all asked with each a
 TIMES = ("*", "×", "times", "·")
 
