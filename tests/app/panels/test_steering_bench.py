@@ -10,7 +10,7 @@ from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QGuiApplication, QTextCursor
 from PySide6.QtWidgets import QAbstractSpinBox, QComboBox, QLineEdit, QPlainTextEdit, QPushButton, QScrollArea
 
-from app.panels.steering_bench import SteeringBench
+from app.panels.steering_bench import FIRST_PROMPT, OTHER_PROMPT, SteeringBench
 from app.panels.steering_words import prompts_title, usual_choices
 from engine.figures.kinds import Axis, Bars, Lines
 from engine.runs.run import Progress
@@ -25,6 +25,7 @@ POINTS = [
     for layer in range(4)
     for stream in ("hook_resid_pre", "hook_mlp_out", "hook_resid_post")
 ] + [{"name": "hook_embed", "width": 64}, {"name": "blocks.0.attn.hook_pattern", "width": 0}]
+PROMPT = "one monday anna felt"
 CLEAN = ["felt", "happy", ".", "anna"]
 STEERED = ["felt", "sad", ".", "anna"]
 MARKS = [False, True, False, False]
@@ -111,6 +112,7 @@ def closed(shared_bench: Bench, looks: Looks) -> Scene:
     """A bench that has just been opened; the model has not answered yet."""
     panel = shared_bench.open("steering", "demo")
     assert isinstance(panel, SteeringBench)
+    panel.prompt.setPlainText(PROMPT)
     return Scene(shared_bench, panel, looks)
 
 
@@ -129,7 +131,7 @@ def test_the_first_look_takes_what_fits_the_model(closed: Scene) -> None:
     (asked,) = closed.steers
     assert asked["hook"] == "blocks.1.hook_resid_post", "the residual stream after half of the four blocks"
     assert (asked["model"], asked["prompts"], asked["strength"]) == ("demo", "story-sentiment", 1.0)
-    assert asked["prompt"].startswith("one monday anna")
+    assert asked["prompt"] == PROMPT
     assert (asked["method"], asked["positions"], asked["seed"]) == ("mean-difference", "all", 0)
     assert "dictionary" not in asked
 
@@ -466,6 +468,7 @@ def test_every_control_has_a_name_and_the_keyboard_reaches_it(scene: Scene) -> N
 
 
 def test_another_model_brings_its_own_prompts_and_hook_points(scene: Scene) -> None:
+    scene.panel.prompt.setPlainText(FIRST_PROMPT)
     scene.panel.top.model_chosen.emit("smollm2")
     if scene.panel.away.text:
         pytest.skip("SmolLM2 is not on this machine")
@@ -475,7 +478,7 @@ def test_another_model_brings_its_own_prompts_and_hook_points(scene: Scene) -> N
     asked = scene.steers[-1]
     assert (asked["model"], asked["prompts"]) == ("smollm2", "sentiment")
     assert asked["hook"] == "blocks.14.hook_resid_post"
-    assert asked["prompt"].startswith("I watched the film")
+    assert asked["prompt"] == OTHER_PROMPT
     assert scene.dim() == (True, True)
 
 
