@@ -22,7 +22,7 @@ Array: TypeAlias = npt.NDArray[Any]
 FREQUENCIES = 80
 PERMUTATIONS = 199
 LEVEL = 0.05
-TURNS = 1.5  # over the range of the values, below which a cosine is a bend and not a code
+TURNS = 2.0  # over the range of the values, below which a cosine is a bend and not a code
 RANKED = 20  # components in the ranking
 SHUFFLES = 200
 TARGETS: dict[str, Callable[[Array], Array]] = {"log a": np.log, "a": np.asarray, "√a": np.sqrt}
@@ -171,12 +171,12 @@ class Angles:
 
     @property
     def found(self) -> bool:
-        """Whether some frequency of at least 1.5 turns exceeds the threshold of the whole grid."""
-        return bool((self.gain[self.turns >= TURNS] > self.threshold).any())
+        """Whether the largest gain exceeds the threshold of the whole grid, at 2 turns or more: below lie bends."""
+        return bool(self.gain[self.best] > self.threshold and self.turns[self.best] >= TURNS)
 
     @property
     def strongest(self) -> int:
-        """Index of the largest gain among frequencies of at least 1.5 turns."""
+        """Index of the largest gain among frequencies of at least 2 turns."""
         return int(np.where(self.turns >= TURNS, self.gain, -np.inf).argmax())
 
 
@@ -188,7 +188,7 @@ def angles(
     known: Array | None = None,
     frequencies: int = FREQUENCIES,
     permutations: int = PERMUTATIONS,
-    even: bool = True,
+    weight: Array | None = None,
 ) -> Angles:
     """Least-squares spectral analysis of ``coordinates`` (n, k) along ``u`` (n,), which need not be evenly spaced.
 
@@ -198,7 +198,7 @@ def angles(
     Args:
         known: (n, m) further columns beside [1, u]: what is known to be there. A period of 10 along a would come out as an angle
             of log a, since large numbers are dense in it.
-        even: weigh numbers so that every stretch of u counts as much as the numbers in it allow, see `weights`.
+        weight: (n,) of the numbers; None for `weights`.
 
     Raises:
         GeometryError: there are fewer than 6 rows, or ``u`` is constant.
@@ -209,7 +209,7 @@ def angles(
     length = float(u.max() - u.min())
     turns = np.arange(1, frequencies + 1) / 4
     omega = 2 * np.pi * turns / length
-    root = np.sqrt(weights(u) if even else np.ones(len(u)))[:, None]
+    root = np.sqrt(weights(u) if weight is None else weight)[:, None]
     line = _orthonormal(np.column_stack([np.ones(len(u)), u, *([] if known is None else [known])]) * root)
     waves = []
     for one in omega:
@@ -237,6 +237,22 @@ def angles(
     threshold = float(np.sort(largest)[::-1][max(allowed, 0)])
     p = (1 + int((largest >= gain.max()).sum())) / (1 + permutations)
     return Angles(omega, gain, threshold, p, turns, permutations)
+
+
+def rivals(
+    values: Array, coordinates: Array, random: np.random.Generator, *, known: Array | None = None
+) -> dict[str, Angles]:
+    """The same search along a and √a: structure that repeats there as well as along log a is no code of the logarithm.
+
+    Shuffled residuals have no structure at all, so activations that are smooth in any way can exceed their threshold.
+    """
+    a = np.asarray(values, dtype=np.float64)
+    weight = weights(np.log(a))  # that of the logarithm, or gains would be of different variances
+    return {
+        name: angles(function(a), coordinates, random, known=known, permutations=19, weight=weight)
+        for name, function in TARGETS.items()
+        if name != "log a"
+    }
 
 
 def _orthonormal(columns: Array) -> Array:

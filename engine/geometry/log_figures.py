@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,6 +14,18 @@ from engine.geometry.log_code import SHUFFLES, TURNS, Angles, Direction, Ranking
 from engine.geometry.number_figures import Where
 
 Array: TypeAlias = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """What was found of the logarithm at one layer."""
+
+    layer: int
+    hook: str
+    direction: Direction
+    ranking: Ranking
+    angles: Angles
+    rivals: Mapping[str, Angles]
 
 
 def direction(found: Direction, alike: Mapping[str, float], where: Where, n: int) -> Table:
@@ -59,13 +72,25 @@ def ranking(found: Ranking, where: Where, n: int) -> Lines:
     )
 
 
-def angles(found: Angles, planted: Angles, share: float, where: Where, said: str, *, of: str) -> Lines:
+def angles(
+    found: Angles,
+    planted: Angles,
+    share: float,
+    where: Where,
+    said: str,
+    *,
+    of: str,
+    rivals: Mapping[str, Angles] | None = None,
+) -> Lines:
     """Gain of R² by frequency, beside the same with an angle planted; ``of`` is what u is."""
     logarithm = of == "log a"
     x = found.omega if logarithm else 2 * np.pi / found.omega
     order = np.argsort(x)
     beside = (
-        ", the helix and the last digit (a period of 10 would else look like an angle of log a)" if logarithm else ""
+        ", lines in a and √a, the helix and the last digit (from 30 numbers on: what repeats along a would else look like an "
+        "angle of log a). What the same search finds along a and √a is dashed as well: a code of the logarithm exceeds it"
+        if logarithm
+        else ""
     )
     axis = Axis("Angular frequency ω of log a", "radians per e-fold") if logarithm else Axis("Period", "numbers", "log")
     return Lines(
@@ -81,37 +106,36 @@ def angles(found: Angles, planted: Angles, share: float, where: Where, said: str
         series=("activations", "planted"),
         x=x[order],
         y=np.stack([found.gain[order], planted.gain[order]]),
-        reference={"95 % of the highest when shuffled": found.threshold},
+        reference={"95 % of the highest when shuffled": found.threshold}
+        | {f"highest along {name}": float(one.gain[one.strongest]) for name, one in (rivals or {}).items()},
     )
 
 
-def by_layer(rows: Sequence[tuple[int, str, Direction, Ranking, Angles]], numbers: str) -> Table:
+def by_layer(rows: Sequence[LogRow], numbers: str) -> Table:
     """Direction and search of every layer."""
+
+    def peak(found: Angles) -> float:
+        return float(found.gain[found.strongest])
+
+    found = [
+        (
+            row.layer, row.hook, row.direction.targets["log a"].held, row.direction.targets["a"].held,
+            row.direction.targets["log a"].beyond["a"], row.direction.targets["a"].beyond["log a"],
+            float(row.ranking.correlations.max()), peak(row.angles), row.angles.threshold,
+            float(row.angles.omega[row.angles.strongest]), *(peak(row.rivals[name]) for name in ("a", "√a")),
+        )
+        for row in rows
+    ]  # fmt: skip
     return Table(
         title="The logarithm by layer",
-        note=f"{numbers} R² of held-out numbers from 1 on; beyond: what the one explains of what the other leaves. "
-        f"Gain: the largest that an angle of log a of at least {TURNS:g} turns adds, its threshold at 5 % for the "
-        f"whole grid of one layer. Of {len(rows)} layers one in twenty exceeds it by chance.",
+        note=f"{numbers} R² of held-out numbers from 1 on; beyond: what the one explains of what the other leaves. Gain: "
+        f"the largest that an angle of log a of at least {TURNS:g} turns adds, and the threshold that shuffles exceed in 5 % "
+        "for the whole grid of one layer. A gain along a or √a that is as large says that the structure is not that of the "
+        "logarithm.",
         axes=(
             Axis("Layer", "blocks"), Axis("Hook point"), Axis("R² of log a"), Axis("R² of a"), Axis("log a beyond a"),
-            Axis("a beyond log a"), Axis("Largest |correlation| of a component"), Axis("Gain of an angle"),
-            Axis("Threshold"), Axis("ω", "radians per e-fold"),
+            Axis("a beyond log a"), Axis("Largest |correlation| of a component"), Axis("Gain along log a"),
+            Axis("Threshold"), Axis("ω", "radians per e-fold"), Axis("Gain along a"), Axis("Gain along √a"),
         ),
-        columns=(
-            np.array([row[0] for row in rows]),
-            np.array([row[1] for row in rows]),
-            *(
-                np.array([pick(row) for row in rows])
-                for pick in (
-                    lambda row: row[2].targets["log a"].held,
-                    lambda row: row[2].targets["a"].held,
-                    lambda row: row[2].targets["log a"].beyond["a"],
-                    lambda row: row[2].targets["a"].beyond["log a"],
-                    lambda row: float(row[3].correlations.max()),
-                    lambda row: float(row[4].gain[row[4].strongest]),
-                    lambda row: row[4].threshold,
-                    lambda row: float(row[4].omega[row[4].strongest]),
-                )
-            ),
-        ),
+        columns=tuple(np.asarray(column) for column in zip(*found, strict=True)),
     )  # fmt: skip

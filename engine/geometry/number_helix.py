@@ -122,9 +122,10 @@ def number_helix(p: NumberHelix, run: Run) -> None:
     periods above the dashed line stand out from shuffled numbers. *residuals*: the numbers at which it fails.
 
     **Logarithm.** *log*: log a is there as a direction if it is read beyond a, and a is not read beyond log a; R² alone
-    says little, as the two are much alike. *angles*: whether cosines of log a explain more than a line. **Finding none is
-    a result**, and the expected one; the planted curve shows that a code of 10 % of the variance would have been seen,
-    and *control* that the same search finds the period of 10 along a itself, where there is one.
+    says little, as the two are much alike. *angles*: whether cosines of log a explain more than lines, the helix and the
+    last digit do, more than in shuffled residuals and more than cosines of a or √a. **Finding none is a result**, and the
+    expected one; the planted curve shows that a code of 10 % of the variance would have been seen, and *control* that the
+    same search finds the period of 10 along a itself, where there is one.
 
     **Numbers of a model.** Numbers that are one token are alike; others are dropped and counted. SmolLM2 has single
     digits only, so its numbers are read at the last of their digits; attention has to bring the others there, and numbers

@@ -12,6 +12,7 @@ from engine.geometry import log_code, log_figures, number_figures, periods
 from engine.geometry.errors import GeometryError
 from engine.geometry.helix import Points, pca
 from engine.geometry.helix_scores import ENOUGH_FOR_DIGITS, Scores, score
+from engine.geometry.log_figures import LogRow
 from engine.geometry.number_design import conditioning, design, resolved
 from engine.geometry.number_figures import LayerScores, Where
 from engine.geometry.number_words import angle_sentence, control_sentence, direction_sentence, helix_sentence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from engine.runs.run import Run
 
 Array: TypeAlias = npt.NDArray[Any]
-FOLDS, SPECTRUM, DIRECTION, RANKING, ANGLES, CONTROL, PLANTED = range(2, 9)  # streams of the seed
+FOLDS, SPECTRUM, DIRECTION, RANKING, ANGLES, CONTROL, PLANTED, RIVALS = range(2, 10)  # streams of the seed
 CODE = 0.1  # share of the variance of the code that is planted
 LEAST_SHARE = 1e-12  # of the squares of activations, below which they do not differ between numbers
 MOST_FREQUENCIES = 600
@@ -40,6 +41,7 @@ class Layer:
     direction: log_code.Direction
     ranking: log_code.Ranking
     angles: log_code.Angles
+    rivals: dict[str, log_code.Angles]
 
     @property
     def different(self) -> bool:
@@ -56,7 +58,7 @@ class Reporter:
         self.of_logarithm = of_logarithm
         self.rows: list[LayerScores] = []
         self.spectra: list[tuple[int, periods.Spectrum]] = []
-        self.logs: list[tuple[int, str, log_code.Direction, log_code.Ranking, log_code.Angles]] = []
+        self.logs: list[LogRow] = []
         self.best: Layer | None = None
         self.skipped: list[str] = []
         self.used: tuple[float, ...] = ()
@@ -83,8 +85,10 @@ class Reporter:
         other = log_code.positive(points if logarithm is None else logarithm)
         direction = log_code.log_direction(other, self.random(DIRECTION))
         ranking = log_code.ranking(other, self.random(RANKING))
-        angles = self._angles(other, self._coordinates(other))
-        found = Layer(layer, name, points, other, scores, spectrum, direction, ranking, angles)
+        coordinates = self._coordinates(other)
+        angles = self._angles(other, coordinates)
+        rivals = log_code.rivals(other.distinct, coordinates, self.random(RIVALS), known=self._known(other))
+        found = Layer(layer, name, points, other, scores, spectrum, direction, ranking, angles, rivals)
         self._take(found)
 
     def _periods(self, points: Points) -> tuple[float, ...]:
@@ -105,17 +109,21 @@ class Reporter:
 
     def _angles(self, points: Points, coordinates: Array) -> log_code.Angles:
         """Angles of log a in ``coordinates`` (n, k), beyond the helix and the last digit where there are 30 numbers or more."""
+        return log_code.angles(np.log(points.distinct), coordinates, self.random(ANGLES), known=self._known(points))
+
+    def _known(self, points: Points) -> Array | None:
+        """What angles are looked for beyond: the helix, the last digit, and lines in log a, a and √a, in all searches alike."""
         a = points.distinct
-        known = None
-        if len(a) >= ENOUGH_FOR_DIGITS:
-            known = np.column_stack([design(a, periods=self.used)(a), design(a, "last digit")(a)])
-        return log_code.angles(np.log(a), coordinates, self.random(ANGLES), known=known)
+        if len(a) < ENOUGH_FOR_DIGITS:
+            return None
+        lines = [np.log(a), np.sqrt(a)]  # a is a column of the helix
+        return np.column_stack([design(a, periods=self.used)(a), design(a, "last digit")(a), *lines])
 
     def _take(self, found: Layer) -> None:
         scores = found.scores
         self.rows.append(LayerScores.of(found.layer, found.name, scores))
         self.spectra.append((found.layer, found.spectrum))
-        self.logs.append((found.layer, found.name, found.direction, found.ranking, found.angles))
+        self.logs.append(LogRow(found.layer, found.name, found.direction, found.ranking, found.angles, found.rivals))
         if self.best is None or (found.different, scores.held["helix"].r2) > (
             self.best.different,
             self.best.scores.held["helix"].r2,
@@ -212,8 +220,8 @@ class Reporter:
         turns = max(6 * (u[-1] - u[0]) / (2 * np.pi), 2.0)
         known = log_code.planted(u, coordinates, turns, CODE, self.random(PLANTED))
         planted = self._angles(points, known)
-        said = angle_sentence(best.angles, planted, CODE)
-        run.show("angles", log_figures.angles(best.angles, planted, CODE, where, said, of="log a"))
+        said = angle_sentence(best.angles, best.rivals, planted, CODE)
+        run.show("angles", log_figures.angles(best.angles, planted, CODE, where, said, of="log a", rivals=best.rivals))
         run.fact("angular_code", said)
         run.say(said)
         run.fact("log_direction", direction_sentence(best.direction))

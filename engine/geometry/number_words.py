@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from engine.geometry.helix_scores import Scores
@@ -36,23 +38,31 @@ def helix_sentence(name: str, scores: Scores, spectrum: Spectrum) -> str:
     return sentence
 
 
-def angle_sentence(found: Angles, planted: Angles, share: float) -> str:
+def angle_sentence(found: Angles, rivals: Mapping[str, Angles], planted: Angles, share: float) -> str:
     """Whether there is an angular code of log a; none is a result like any other."""
-    at = found.strongest
-    gain = f"{found.gain[at]:.3f}"
+    gain = f"{found.gain[found.strongest]:.3f}"
     chance = f"{found.threshold:.3f} that the largest of {len(found.omega)} frequencies reaches in 5 % of shuffles"
-    if found.found:
+    others = ", ".join(f"{float(one.gain[one.strongest]):.3f} along {name}" for name, one in rivals.items())
+    if specific(found, rivals):
+        omega = found.omega[found.strongest]
         sentence = (
-            f"An angular code of log a was found: ω = {found.omega[at]:.2f} adds {gain} to R², above the {chance}."
+            f"An angular code of log a was found: ω = {omega:.2f} adds {gain} to R², above the {chance}, and {others}."
+        )
+    elif found.gain[found.strongest] > found.threshold:
+        sentence = (
+            f"No angular code of log a was found: activations are not without structure (largest gain of R² {gain}, above the "
+            f"{chance}), but they bend, or repeat as well elsewhere: {others}."
         )
     else:
         sentence = f"No angular code of log a was found: the largest gain of R² is {gain}, below the {chance}."
-    if found.bends:
-        best = found.best
-        turns, bend = found.turns[best], found.gain[best]
-        sentence += f" At {turns:.3g} turns over the range the gain is {bend:.3f}: the line is bent, which is no code."
     power = "was found too" if found.found and planted.found else "was found" if planted.found else "was not found"
     return f"{sentence} A code planted with {share:.0%} of the variance {power}."
+
+
+def specific(found: Angles, rivals: Mapping[str, Angles]) -> bool:
+    """Whether there is an angle, and more of it along log a than along any of the others."""
+    best = max((float(one.gain[one.strongest]) for one in rivals.values()), default=0.0)
+    return found.found and float(found.gain[found.strongest]) > best
 
 
 def control_sentence(found: Angles, planted: Angles) -> str:

@@ -10,6 +10,7 @@ from engine.geometry.errors import GeometryError
 from engine.geometry.helix import Points, pca
 from engine.geometry.log_code import angles, correlations, log_direction, ranking
 from engine.geometry.number_design import design
+from engine.geometry.number_words import angle_sentence, specific
 from engine.geometry.synthetic_numbers import planted_helix, planted_log
 
 VALUES = np.arange(1, 301)
@@ -38,7 +39,7 @@ def test_one_threshold_serves_the_whole_grid():
 
 def test_gains_are_those_of_plain_least_squares_when_numbers_count_alike():
     x = planted_log(VALUES, np.random.default_rng(4), code=0.3, width=3)
-    found = angles(U, x, np.random.default_rng(5), even=False, permutations=19)
+    found = angles(U, x, np.random.default_rng(5), weight=np.ones(300), permutations=19)
     total = np.square(x - x.mean(axis=0)).sum()
 
     def explained(columns):
@@ -91,11 +92,30 @@ def test_columns_that_are_known_do_not_make_noise_a_code():
     assert sum(one.p <= 0.05 for one in found) <= 8  # 3 expected
 
 
+@pytest.mark.parametrize(("of_logarithm", "expected"), [(True, True), (False, False)])
+def test_what_repeats_along_the_number_itself_is_no_code_of_its_logarithm(of_logarithm, expected):
+    values = np.arange(10, 100)
+    u, random = np.log(values), np.random.default_rng(4)
+    wave = np.cos(2 * np.pi * (2.5 * (u - u[0]) / (u[-1] - u[0]) if of_logarithm else values / 20))
+    x = np.outer(u, random.standard_normal(8)) + np.outer(wave, random.standard_normal(8))
+    x = x + 0.3 * random.standard_normal(x.shape)
+    lines = np.column_stack([values / 99, np.sqrt(values), u])
+    found = angles(u, x, np.random.default_rng(5), known=lines, permutations=99)
+    others = log_code.rivals(values, x, np.random.default_rng(6), known=lines)
+    assert found.gain.max() > found.threshold  # shuffled residuals alone would call either a code
+    assert specific(found, others) is expected
+    sentence = angle_sentence(found, others, found, 0.1)
+    assert sentence.startswith(
+        "An angular code of log a" if expected else "No angular code of log a was found: activations"
+    )
+
+
 def test_a_bend_of_the_line_is_told_from_a_code():
     x = (U[:, None] - 3) ** 2 + 0.1 * np.random.default_rng(0).standard_normal((300, 4))
     found = angles(U, x, np.random.default_rng(1))
     assert found.bends
-    assert found.turns[found.best] < 1.5
+    assert found.turns[found.best] < 2
+    assert not specific(found, log_code.rivals(VALUES, x, np.random.default_rng(2)))
 
 
 def test_a_direction_of_the_logarithm_explains_what_the_number_leaves_and_not_the_other_way_round():

@@ -168,7 +168,7 @@ def test_sums_are_patched_and_ablated_on_the_numbers_that_the_fits_have_not_seen
     assert effects.shape[:2] == (1, len(methods))
     of = dict(zip(methods, effects[0], strict=True))
     away = {name: float(np.square(of[name] - of["full activation"]).mean()) for name in methods}
-    assert away["helix"] < 0.25 * min(away["helix, shuffled"], away["mean activation"])
+    assert away["helix"] < 0.6 * min(away["helix, shuffled"], away["mean activation"])
 
 
 def test_a_model_that_answers_no_sums_is_said_to_and_the_rest_is_shown(tmp_path, tiny_hf):
