@@ -98,7 +98,8 @@ def learned_steering(p: LearnedSteering, run: Run) -> None:
     **Traps.** Where the model does not give the clean answers (the log says how many), there is no label to change. Behind
     the last attention only the last token's activation decides, so success there is cheap; before it, the model reads the
     label again from the prompt's other tokens and f has to shout it down. With few labels a linear map does as well. β = 0
-    measures how much success can be forced, not how the model works.
+    measures how much success can be forced, not how the model works. A step is a pass of the whole model forward and part of
+    one back: on SmolLM2 16 prompts take some 2 s of processor time, so choose a small batch and few steps there.
 
     The network is kept with the run. The steering bench takes it as the method *learned* with ``learned=RUN``: it reads y
     off the activation by a linear readout, whose held-out accuracy is among the facts, and strength scales the shift.

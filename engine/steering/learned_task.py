@@ -17,7 +17,7 @@ from engine.steering.errors import SteeringError
 from engine.steering.learned import Readout, ShiftNetwork, Steered, steered
 from engine.steering.manifold import Manifold, to_oracle
 from engine.steering.rows import PADDING, read, shown
-from engine.text.prompt_sets import PromptSet
+from engine.text.prompt_sets import PromptRow, PromptSet
 
 if TYPE_CHECKING:
     from engine.models.opening import OpenModel
@@ -98,8 +98,10 @@ def make_task(
     place = {label: number for number, label in enumerate(prompts.classes)}
     y = torch.tensor([place[row.label] for row in chosen])
     groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
+    told = _told_by_label(chosen)
     for number, row in enumerate(chosen):
-        groups.setdefault(tuple(sorted(row.factors.items())), []).append(number)
+        same = sorted((name, value) for name, value in row.factors.items() if name not in told)
+        groups.setdefault(tuple(same), []).append(number)
     oracle = torch.full((len(chosen), len(prompts.classes)), -1)
     together = len(groups) > 1
     for members in groups.values() if together else ():
@@ -114,6 +116,16 @@ def make_task(
     ]
     tensors = (part.to(model.device) for part in (ids, last, x, y, answers, *parts, oracle))
     return Task(model, hook, prompts.classes, *tensors)
+
+
+def _told_by_label(rows: Sequence[PromptRow]) -> set[str]:
+    """Factors that are the label in other words (the day before it): each label has one value of theirs."""
+    names = {name for row in rows for name in row.factors}
+    values: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        for name in names:
+            values.setdefault((name, row.label), set()).add(row.factors.get(name, ""))
+    return {name for name in names if all(len(of) == 1 for (other, _), of in values.items() if other == name)}
 
 
 def _answers(model: OpenModel, prompts: PromptSet) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from engine.runs.run import Run
     from engine.steering.learned import ShiftTrainer
     from engine.toys.modular.network import Shape
-    from engine.toys.modular.steering import Bed
+    from engine.toys.modular.steering import Bed, LearnedOutcome
     from engine.toys.modular.training import ModularTrainer
 
 HOOK = "blocks.0.hook_resid_mid"
@@ -212,17 +213,16 @@ def modular_steering(p: ModularSteering, run: Run) -> None:
     run.keep("held-out labels", untrained.numpy(), axes="y, y′", what="pairs (y, y′) that f was not trained on")
     _keep(p, bed, trainers[0], run)
     run.fact("success_of_f_on_held_out_pairs", {f"{one.beta:g}": one.anywhere.success for one in found})
-    run.say(_sentence(found[0].anywhere, found[-1].anywhere, p.prices))
+    run.say(_sentence(found))
 
 
-def _sentence(free: Any, priced: Any, prices: list[float]) -> str:
-    said = (
-        f"Without a price f answers {free.success:.1%} of held-out pairs with the target, {np.median(free.distance):.1f} times "
-        "as far from real activations as they are from each other"
-        if prices[0] == 0
-        else f"At β = {prices[0]:g} f has a success of {free.success:.1%} at distance {np.median(free.distance):.1f}"
-    )
-    return f"{said}; at β = {prices[-1]:g} it is {priced.success:.1%} and {np.median(priced.distance):.1f}."
+def _sentence(found: Sequence[LearnedOutcome]) -> str:
+    parts = [
+        f"{one.anywhere.success:.1%} at β = {one.beta:g}, {np.median(one.anywhere.distance):.1f} times as far from real "
+        "activations as they are from each other"
+        for one in (found[0], *found[1:][-1:])
+    ]
+    return f"f answers held-out pairs with the target: {'; '.join(parts)}."
 
 
 def _network(p: ModularSteering, run: Run) -> tuple[Shape, Tensor, float]:
@@ -313,8 +313,6 @@ def _shift_trainer(p: ModularSteering, bed: Bed, untrained: Tensor, beta: float)
 
 def _train(p: ModularSteering, bed: Bed, untrained: Tensor, spent: float, run: Run) -> list[ShiftTrainer]:
     """Train an f for each β, or go on from the checkpoint, exactly as without the interruption."""
-    from dataclasses import asdict
-
     from engine.runs.control import RunStopped
     from engine.steering.learned import train_shift
 

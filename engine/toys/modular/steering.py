@@ -44,7 +44,7 @@ class Bed:
         logits: (p², p).
         fitted, held: rows from which methods are made, and those on which they are judged. (a, b) and (b, a) are in
             the same half, because networks may hardly tell them apart.
-        keys: frequencies with more than 2 % of the embedding's power, the strongest first; the two strongest at least.
+        keys: frequencies with more than 2 % of the embedding's power, the strongest first; the two strongest where none has.
         manifolds: by site real activations to measure distances to; None where they are copies of each other.
     """
 
@@ -96,7 +96,7 @@ def bed(shape: Shape, theta: Tensor, seed: int) -> Bed:
     manifolds |= {site: _manifold(x[site][fitted].numpy(), x[site][held].numpy()) for site in (MID, POST)}
     shares = fourier.shares(embedding.numpy())
     strongest = np.argsort(-shares, kind="stable")
-    keys = [int(k) + 1 for place, k in enumerate(strongest) if shares[k] > POWER or place < 2]
+    keys = [int(k) + 1 for k in strongest if shares[k] > POWER] or [int(k) + 1 for k in strongest[:2]]
     return Bed(shape, theta.detach()[None], a, b, sums(p), x, passed.logits[0], fitted, held, keys, manifolds)
 
 

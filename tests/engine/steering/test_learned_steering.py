@@ -154,6 +154,19 @@ def test_a_set_whose_prompts_all_differ_has_no_oracle_and_is_split_by_rows(demo:
     assert len(task.held) == round(0.3 * 24)
 
 
+def test_a_factor_that_is_the_label_in_other_words_does_not_keep_oracles_apart(demo: OpenModel) -> None:
+    rows = [
+        PromptRow(
+            f"one {day} {name} went to the", f" {place}", " beach", label=place, factors={"day": day, "name": name}
+        )
+        for day, place in (("monday", "park"), ("friday", "farm"))
+        for name in ("anna", "emma", "nora", "ben", "tom")
+    ]
+    task = task_of(demo, make_set(rows, name="mine", reference="mine"))
+    assert torch.equal(task.oracle, torch.stack([torch.arange(10) % 5, torch.arange(10) % 5 + 5], dim=1))
+    assert task.classes == ("park", "farm")
+
+
 SMALL: dict[str, Any] = {
     "prompts": as_jsonl(objects(10)), "steps": 20, "batch": 8, "hidden": 32, "device": "cpu", "threads": 1,
 }  # fmt: skip
