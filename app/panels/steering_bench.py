@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 EXPERIMENT, SWEEP, TRAINING, CARD = "steer", "steering-sweep", "learned-steering", "model-card"
 SOON = 40  # ms after another choice
+USUAL = {"method": "mean-difference", "read_at": "end", "positions": "all"}
+ENOUGH = 3  # tokens that are worth seeing while the slider moves: the first alone is often the same
 LATE = 400  # ms of waiting after which progress is shown
 COLUMN, BAR = 272, 14  # pixels of the choices at the left, and of them for a scroll bar
 FIRST_PROMPT = (
@@ -47,7 +49,7 @@ OTHER_PROMPT = "I watched the film last night and I thought it was"
 
 
 class SteeringBench(Panel):
-    """Steers one model. While the slider moves the newest strength is asked for as soon as a token has come."""
+    """Steers one model. While the slider moves the newest strength is asked for as soon as a few tokens have come."""
 
     kind = "steering"
 
@@ -268,12 +270,13 @@ class SteeringBench(Panel):
         if reference == self.reference:
             return
         was_its_own = self.prompt.toPlainText() == self._first_prompt()
-        had_usual = self.controls.reference == self._usual()["prompts"]
+        before = self._usual()
         self.reference = reference
         self._shown, self._clean_of = {}, ()
         self.controls.hook.forget()
-        if had_usual:
-            self.controls.take(self._usual())
+        if self.controls.reference == before["prompts"]:
+            # A method that the other toy needed goes with it; one that a person has chosen stays.
+            self.controls.take((USUAL if "method" in before else {}) | self._usual())
             self.rows.follow(self.controls.reference)
         if was_its_own or models.example_of(reference, self.workbench):  # words of one toy are none of another
             self.prompt.blockSignals(True)
@@ -320,7 +323,7 @@ class SteeringBench(Panel):
             self._shown = asked
             self.top.keep.setEnabled(True)
             self._rest()
-        if steered or said.done:
+        if len(steered) >= ENOUGH or said.done:
             self.pace.heard()
 
     def _bound(self, facts: dict[str, Any]) -> None:

@@ -186,13 +186,14 @@ def test_another_prompt_dims_both_texts(scene: Scene) -> None:
     assert scene.dim() == (True, True)
 
 
-def test_while_the_slider_is_dragged_the_next_question_waits_for_the_first_token(scene: Scene) -> None:
+def test_while_the_slider_is_dragged_the_next_question_waits_for_a_few_tokens(scene: Scene) -> None:
     scene.drag_to(1.5, press=True)
     assert [asked["strength"] for asked in scene.steers] == [1.0, 1.5], "nothing was out: asked at once"
     scene.drag_to(1.75)
     scene.drag_to(2.0)
-    assert len(scene.steers) == 2
     scene.partly("felt")
+    assert len(scene.steers) == 2
+    scene.partly("felt", "sad", ".")
     assert [asked["strength"] for asked in scene.steers] == [1.0, 1.5, 2.0]
 
 
