@@ -217,7 +217,9 @@ class Reporter:
         run.show("log", log_figures.direction(best.direction, alike, where, n))
         run.show("ranking", log_figures.ranking(best.ranking, where, n))
         u, coordinates = np.log(points.distinct), self._coordinates(points)
-        turns = max(6 * (u[-1] - u[0]) / (2 * np.pi), 2.0)
+        turns = max(
+            6 * (u[-1] - u[0]) / (2 * np.pi), 4.0
+        )  # 6 radians per e-fold; fewer turns are hardly told from bends
         known = log_code.planted(u, coordinates, turns, CODE, self.random(PLANTED))
         planted = self._angles(points, known)
         said = angle_sentence(best.angles, best.rivals, planted, CODE)

@@ -55,7 +55,7 @@ def angle_sentence(found: Angles, rivals: Mapping[str, Angles], planted: Angles,
         )
     else:
         sentence = f"No angular code of log a was found: the largest gain of R² is {gain}, below the {chance}."
-    power = "was found too" if found.found and planted.found else "was found" if planted.found else "was not found"
+    power = "was found too" if specific(found, rivals) and planted.found else "was found" if planted.found else "was not found"
     return f"{sentence} A code planted with {share:.0%} of the variance {power}."
 
 
@@ -85,7 +85,7 @@ def direction_sentence(found: Direction) -> str:
     """Whether log a is written as a direction beside a."""
     log, line = found.targets["log a"], found.targets["a"]
     beyond, back = log.beyond["a"], line.beyond["log a"]
-    if log.held <= max(float(log.shuffled.max()), 0):
+    if log.held <= max(float(log.shuffled.max()), PARTIAL):
         verdict = "The logarithm cannot be read off the activations"
     elif beyond > PARTIAL:
         verdict = "The logarithm is a direction" + (", and so is the number itself" if back > PARTIAL else "")
