@@ -15,6 +15,8 @@ from app.workbench import Workbench
 from engine.session import Session
 from tests.conftest import MODEL_HOME
 
+from .steering_scene import closed, looks, scene  # noqa: F401  fixtures
+
 ENDED = ("finished", "stopped", "interrupted", "failed")
 LONG = 60_000  # ms that an engine process may take on a busy machine
 
