@@ -109,7 +109,7 @@ def choose(
         )
     asked = LARGEST_SINGLE if largest is None else largest
     found = number_tokens(model.tokenizer, asked)
-    single = numbers == "single tokens" or (numbers == "auto" and len(found.values) >= ENOUGH)
+    single = numbers == "single tokens" or (numbers == "auto" and (len(found.values) >= ENOUGH or not found.dropped))
     if single and not len(found.values):
         raise GeometryError(
             f"None of the numbers 0 to {asked} is one token of {model.facts.title}; take numbers=digits in several "

@@ -55,7 +55,13 @@ def angle_sentence(found: Angles, rivals: Mapping[str, Angles], planted: Angles,
         )
     else:
         sentence = f"No angular code of log a was found: the largest gain of R² is {gain}, below the {chance}."
-    power = "was found too" if specific(found, rivals) and planted.found else "was found" if planted.found else "was not found"
+    power = (
+        "was found too"
+        if specific(found, rivals) and planted.found
+        else "was found"
+        if planted.found
+        else "was not found"
+    )
     return f"{sentence} A code planted with {share:.0%} of the variance {power}."
 
 

@@ -248,6 +248,11 @@ def test_numbers_of_equal_length_are_taken_for_the_logarithm(tiny):
     assert "written in 1 to 2 tokens each and read at the last one; only 14 of the 300" in chosen.sentence
 
 
+def test_a_few_numbers_are_taken_as_single_tokens_when_all_of_them_are(tiny):
+    assert choose(tiny, np.random.default_rng(0), largest=9).single
+    assert not choose(tiny, np.random.default_rng(0), largest=10).single
+
+
 def test_smollm2_numbers_repeat_with_their_last_digit(smollm2):
     chosen = choose(smollm2, np.random.default_rng(0))
     [(_, points)] = read(smollm2, chosen.prompts, ["blocks.2.hook_resid_post"], quiet())
