@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Array: TypeAlias = npt.NDArray[Any]
 CHECKS = 30  # of the accuracy, in a run
 SHUFFLE, SAMPLE = 5, 6  # streams of the seed: shuffled numbers, pairs that are kept as data
-KEPT = 8_000_000  # bytes of features that are kept
+KEPT = 4_000_000  # bytes of features that are kept
 
 
 @dataclass(frozen=True)
