@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,6 +18,10 @@ Array: TypeAlias = npt.NDArray[Any]
 Planted: TypeAlias = tuple[tuple[str, ...], Array]  # names, and directions (features, width)
 BOS = "bos"  # attribute of a toy: whether its sequences begin with a BOS token
 PLANTED = "planted."  # before a hook point's name: the directions of the features planted there
+KEPT = 4  # toys of sessions whose arrays are kept: panels ask for the same one at each move of a slider
+
+_kept: dict[tuple[str, str], tuple[Any, dict[str, Any], dict[str, Array]]] = {}
+_guard = threading.Lock()
 
 
 def stored(reference: Reference, work: Path | None) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -35,15 +40,24 @@ def stored(reference: Reference, work: Path | None) -> tuple[dict[str, Any], dic
         return read_native(demo_folder())
     if work is None:
         raise ModelError(f"{reference.text} is a model of a session, and no session is open; give one with --session.")
-    from engine.session import NotInSession, find_thing
+    from engine.session import NotInSession, find_thing, state_of
 
-    try:
-        attributes, arrays = find_thing(work, "models", reference.value)
-    except NotInSession:
-        raise ModelError(
-            f"This session has no toy model {reference.value}; train one under Toy models, or choose another."
-        ) from None
-    return dict(attributes), {name: np.asarray(array) for name, array in arrays.items()}
+    key, state = (str(work), reference.value), state_of(work, "models")
+    with _guard:
+        kept = _kept.get(key)
+    if kept is None or kept[0] != state:
+        try:
+            attributes, arrays = find_thing(work, "models", reference.value)
+        except NotInSession:
+            raise ModelError(
+                f"This session has no toy model {reference.value}; train one under Toy models, or choose another."
+            ) from None
+        kept = state, dict(attributes), {name: np.asarray(array) for name, array in arrays.items()}
+        with _guard:
+            _kept[key] = kept
+            while len(_kept) > KEPT:
+                del _kept[next(iter(_kept))]
+    return dict(kept[1]), dict(kept[2])
 
 
 def load_toy(attributes: Mapping[str, Any], arrays: Mapping[str, Array], **place: Any) -> Any:

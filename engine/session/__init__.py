@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from engine.session.errors import SessionLocked as SessionLocked
     from engine.session.finding import find_thing as find_thing
     from engine.session.finding import restore_recording as restore_recording
+    from engine.session.finding import state_of as state_of
     from engine.session.recovery import Recovery as Recovery
     from engine.session.recovery import recoverable as recoverable
     from engine.session.request import SaveResult as SaveResult
@@ -36,6 +37,7 @@ _WHERE = {
     "find_thing": "finding",
     "recoverable": "recovery",
     "restore_recording": "finding",
+    "state_of": "finding",
 }
 __all__ = [
     "NotInSession",
@@ -50,6 +52,7 @@ __all__ = [
     "find_thing",
     "recoverable",
     "restore_recording",
+    "state_of",
 ]
 
 

@@ -60,6 +60,20 @@ def find_thing(work: Path, section: str, id: str) -> tuple[dict[str, Any], dict[
     )
 
 
+def state_of(work: Path, section: str) -> tuple[Any, ...]:
+    """What `find_thing` looks at, as a value that is another one once a thing of ``section`` may be another.
+
+    Costs two looks at the folder, where opening and checking a session file takes a good part of a second.
+    """
+    folder = WorkFolder(work)
+    made = tuple(sorted((name, one.run, str(one.made)) for name, one in made_things(folder, section)))
+    path = _file_of(folder)
+    if path is None:
+        return made, None
+    status = path.stat()
+    return made, (str(path), status.st_mtime_ns, status.st_size, status.st_ino)
+
+
 def restore_recording(work: Path, id: str) -> Path:
     """The recording folder of a run; filled from the session file where the work folder has none any more.
 

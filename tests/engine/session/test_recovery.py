@@ -23,6 +23,7 @@ from engine.session import (
     find_thing,
     recoverable,
     restore_recording,
+    state_of,
     work,
 )
 from tests.engine.session.making import equal, lines, record, saved, with_checkpoint
@@ -248,6 +249,25 @@ def test_a_thing_is_found_in_the_work_folder_first_and_in_the_file_after(tmp_pat
         assert equal(arrays["W"], np.ones(3))
         with pytest.raises(NotInSession, match="no model other"):
             find_thing(session.work, "models", "other")
+        session.close(discard=True)
+
+
+def test_what_the_engine_looks_at_has_another_state_once_a_toy_is_another(tmp_path: Path) -> None:
+    from engine.models.references import parse
+    from engine.models.toys import stored
+
+    with Session.create() as session:
+        record(session, more=lambda w: w.produced("models", "toy", {"kind": "native"}, {"W": np.zeros(3)}))
+        unsaved = state_of(session.work, "models")
+        assert equal(stored(parse("toy:toy"), session.work)[1]["W"], np.zeros(3))
+        session.save(tmp_path / "a.superscope").wait()
+        saved = state_of(session.work, "models")
+        assert equal(stored(parse("toy:toy"), session.work)[1]["W"], np.zeros(3))
+        record(session, more=lambda w: w.produced("models", "toy", {"kind": "new"}, {"W": np.ones(3)}))
+        again = state_of(session.work, "models")
+        assert len({unsaved, saved, again}) == 3
+        assert state_of(session.work, "models") == again
+        assert equal(stored(parse("toy:toy"), session.work)[1]["W"], np.ones(3))
         session.close(discard=True)
 
 
