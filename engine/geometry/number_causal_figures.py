@@ -101,8 +101,9 @@ def table(found: PatchResults, random: np.random.Generator) -> Table:
     )  # fmt: skip
     return Table(
         title="Patching in numbers",
-        note=f"{about(found)} Effect: {EFFECT.label.lower()}. 95 %: bootstrap over pairs. Principal components give back the "
-        "other number's own activation, so they know it even where it was held out; fits do not.",
+        note=f"{about(found)} Effect: {EFFECT.label.lower()}. 95 %: bootstrap over pairs. PCA-k gives back the "
+        "other number's own activation on the first k components of the fitted numbers, or on all of them where there are fewer; "
+        "fits predict it from the number alone.",
         axes=axes,
         columns=tuple(np.asarray(column) for column in zip(*rows, strict=True)),
     )
