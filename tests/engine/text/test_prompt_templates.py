@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -196,18 +197,24 @@ def test_every_completion_is_one_token_of_smollm2_behind_the_prompt(smollm2: Ope
 
 @pytest.mark.parametrize(("name", "least"), [("digits", 0.9), ("days", 0.75)])
 def test_smollm2_gives_the_right_answers(smollm2: OpenModel, name: str, least: float) -> None:
-    prompts = open_prompts(name)
+    prompts = _some(name, 2)
     wanted = np.array([_first(smollm2, row, row.positive) for row in prompts.rows])
     assert np.mean(_scores(smollm2, prompts).argmax(1) == wanted) >= least
 
 
 def test_smollm2_prefers_the_pronoun_that_a_name_asks_for(smollm2: OpenModel) -> None:
-    prompts = open_prompts("gender")
+    prompts = _some("gender", 3)
     margins, _ = _margins(smollm2, prompts)
     stereotype = np.array([row.factors["stereotype"] for row in prompts.rows])
     she, he, either = (margins[stereotype == kind].mean() for kind in ("she", "he", "open"))
     assert she > either > he
     assert he < -0.5
+
+
+def _some(name: str, every: int) -> PromptSet:
+    """Every so many-th row: the whole set takes a real model half a minute."""
+    prompts = open_prompts(name)
+    return replace(prompts, rows=prompts.rows[::every])
 
 
 def _whole(model: OpenModel, row: PromptRow) -> list[int]:
@@ -218,14 +225,15 @@ def _scores(model: OpenModel, prompts: PromptSet) -> np.ndarray:
     """Log-probabilities of what comes behind each prompt, (rows, vocabulary). Padding at the right changes nothing."""
     import torch
 
+    from engine.models.editing import edited_logits
+
     ids = [model.encode(row.prompt) for row in prompts.rows]
     padded = torch.zeros(len(ids), max(map(len, ids)), dtype=torch.long)
     for row, tokens in enumerate(ids):
         padded[row, : len(tokens)] = torch.tensor(tokens)
     found = []
     for part, lengths in zip(padded.split(32), torch.tensor([len(tokens) for tokens in ids]).split(32), strict=True):
-        with torch.no_grad():
-            logits = model.bridge(part)
+        logits = edited_logits(model, part, [])
         found.append(torch.log_softmax(logits[torch.arange(len(part)), lengths - 1].double(), -1))
     return torch.cat(found).numpy()
 
