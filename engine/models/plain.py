@@ -152,7 +152,7 @@ class PlainForward:
         edits: Sequence[tuple[str, Replace]] = (),
         *,
         past: Any = None,
-        last: int = 0,
+        last: int | Tensor = 0,
         lower: Lower | None = None,
     ) -> Tensor | None:
         """Logits (batch, position, vocabulary), in the model's dtype, with activations replaced.
@@ -162,7 +162,7 @@ class PlainForward:
             edits: hook points by canonical name, and what gives for activations (batch, position, width), heads
                 flattened, what takes their place.
             past: keys and values of the tokens before, from `cache`; those of ``ids`` are added to them.
-            last: logits of that many last positions only; 0 for all of them.
+            last: logits of that many last positions only, 0 for all of them; or of these positions (n,), ascending.
             lower: stands in for the lowest blocks, which are not run. With it ``past`` is empty before.
 
         Returns:
@@ -178,7 +178,7 @@ class PlainForward:
                 assert place is not None
                 undone.callback(_alter(*place, replace).remove)
             found = self._logits(ids, past, last)
-            if lower is not None:
+            if lower is not None and past is not None:
                 past.layers[: lower.blocks] = [copy.copy(layer) for layer in lower.layers]
         return found
 
@@ -194,10 +194,11 @@ class PlainForward:
         except UNSERVED:
             return None
 
-    def lower(self, ids: Tensor, blocks: int, *, past: Any, last: int = 0) -> tuple[Tensor, Lower | None]:
+    def lower(self, ids: Tensor, blocks: int, *, past: Any, last: int | Tensor = 0) -> tuple[Tensor, Lower | None]:
         """Logits as by `logits`, without edits, and what the first ``blocks`` blocks gave on the way.
 
         None for the latter where there are none, or their state is more than keys and values that are only added to.
+        Without ``past`` no keys and values are kept: it then serves passes that have none either.
         """
         part = self._parts.get(f"blocks.{blocks - 1}")
         seen: list[Any] = []
@@ -205,6 +206,8 @@ class PlainForward:
             if part is not None:
                 undone.callback(part.register_forward_hook(lambda *called: seen.append(called[2])).remove)
             logits = self._logits(ids, past, last)
+        if past is None:
+            return logits, Lower(blocks, seen[0], ()) if seen else None
         layers = tuple(copy.copy(layer) for layer in past.layers[:blocks])
         if not seen or len(layers) != blocks or any(type(layer).__name__ not in _GROWING for layer in layers):
             return logits, None
@@ -236,14 +239,17 @@ class PlainForward:
                 undone.callback(part.__dict__.pop, "forward")
             yield
 
-    def _logits(self, ids: Tensor, past: Any, last: int) -> Tensor:
+    def _logits(self, ids: Tensor, past: Any, last: int | Tensor) -> Tensor:
+        positions = last if isinstance(last, Tensor) else None
         with torch.no_grad():
             if self._native:
                 output: Any = self._model(ids)
             else:
-                keep = {"logits_to_keep": last} if last and self._keeps else {}
+                keep = {"logits_to_keep": last} if (positions is not None or last) and self._keeps else {}
                 output = self._model(input_ids=ids, past_key_values=past, use_cache=past is not None, **keep)
         found: Tensor = output if isinstance(output, Tensor) else output.logits
+        if positions is not None:
+            return found if found.shape[1] == len(positions) else found[:, positions]
         return found[:, -last:] if last else found
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -11,11 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from engine.models.editing import Edit, edited_logits
+from engine.models.editing import Edit
+from engine.models.repeated import Repeated
 from engine.steering.choices import Placement
 from engine.steering.errors import SteeringError
 from engine.steering.interventions import Intervention
-from engine.steering.propensity import LOGITS, TOGETHER, edit_at
+from engine.steering.propensity import LOGITS, TOGETHER, edit_at, held
 
 if TYPE_CHECKING:
     from engine.models.opening import OpenModel
@@ -26,6 +27,7 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 Interval: TypeAlias = tuple[float, float]
 
 MATCHED = 0.05  # nats per token of added cross entropy at which methods are compared
+PIECE = 1 << 22  # logits that are compared at once
 KEPT = 1 << 29  # bytes of clean predictions that are held on to; beyond that they are computed again
 
 
@@ -88,6 +90,7 @@ class NeutralText:
         step = max(1, min(TOGETHER, LOGITS // int(model.facts.vocabulary)) // self._ids.shape[1])
         self._parts = [slice(start, start + step) for start in range(0, self.contexts, step)]
         self._clean: list[Tensor] | None = None
+        self._passes: dict[str, list[Repeated]] = {}
         self.size = self._ids.numel()
 
     def damage(
@@ -111,17 +114,15 @@ class NeutralText:
         """
         shape = (self.contexts, len(strengths))
         ce, kl, tokens = np.zeros(shape), np.zeros(shape), self._counts.sum(dim=1).numpy()
-        clean = np.concatenate([self._cross_entropy(part, self._clean_at(part, heard)) for part in self._parts])
+        clean = np.concatenate([self._cross_entropy(part, self._clean_at(part, hook, heard)) for part in self._parts])
         for index, strength in enumerate(strengths.tolist()):
             for part in self._parts:
                 where = self._changed[part].to(self._model.device)
                 edits = edit_at(intervention, strength, hook, where)
                 if not edits:
                     continue
-                steered = self._log_probabilities(part, edits)
-                before = self._clean_at(part, heard)
-                ce[part, index] = self._cross_entropy(part, steered)
-                kl[part, index] = self._means(part, (before.exp() * (before - steered)).sum(dim=1))
+                nll, apart = self._compared(part, hook, edits, self._clean_at(part, hook, heard))
+                ce[part, index], kl[part, index] = self._means(part, nll), self._means(part, apart)
                 heard(self._ids[part].numel())
             if edits:
                 ce[:, index] -= clean
@@ -133,27 +134,63 @@ class NeutralText:
             done(index, float(tokens @ ce[:, index] / tokens.sum()))
         return Damage(np.asarray(strengths, dtype=np.float64), ce, kl, clean, tokens)
 
-    def _clean_at(self, part: slice, heard: Callable[[int], None]) -> Tensor:
+    def _clean_at(self, part: slice, hook: str, heard: Callable[[int], None]) -> Tensor:
         """The clean model's log-probabilities at predictions that count, kept where there is room for all of them."""
         if self._clean is not None:
             return self._clean[self._parts.index(part)]
         whole = self.tokens * int(self._model.facts.vocabulary) * 4
         if whole > KEPT:
-            return self._log_probabilities(part, [])
+            return self._log_probabilities(part, hook, [])
         self._clean = []
         for each in self._parts:
-            self._clean.append(self._log_probabilities(each, []))
+            self._clean.append(self._log_probabilities(each, hook, []))
             heard(self._ids[each].numel())
         return self._clean[self._parts.index(part)]
 
-    def _log_probabilities(self, part: slice, edits: list[Edit]) -> Tensor:
+    def _log_probabilities(self, part: slice, hook: str, edits: list[Edit]) -> Tensor:
         """(predictions that count, vocabulary) float32, context after context."""
-        logits = edited_logits(self._model, self._ids[part], edits)
-        # log_softmax and not log(softmax): the latter is not a number where a probability underflows.
-        return torch.log_softmax(logits[:, :-1][self._counts[part].to(logits.device)].float(), dim=-1)
+        return torch.cat(list(self._in_pieces(part, hook, edits)))
+
+    def _in_pieces(self, part: slice, hook: str, edits: list[Edit]) -> Iterator[Tensor]:
+        """The same piece by piece: one huge array after another would cost more than the sums in them."""
+        logits, counts = self._repeated(hook)[self._parts.index(part)].logits(edits), self._counts[part]
+        counts = counts[:, counts.any(dim=0)].to(logits.device)
+        step = max(1, PIECE // max(logits[0].numel(), 1))
+        for start in range(0, len(logits), step):
+            piece = slice(start, start + step)
+            # log_softmax and not log(softmax): the latter is not a number where a probability underflows.
+            yield torch.log_softmax(logits[piece][counts[piece]], dim=-1)
+
+    def _compared(self, part: slice, hook: str, edits: list[Edit], clean: Tensor) -> tuple[Tensor, Tensor]:
+        """−log p(next token) and KL(clean ‖ steered) of each prediction that counts, (predictions,) nats."""
+        answers, done = self._answers(part).to(clean.device), 0
+        nll, apart = torch.empty(len(clean)), torch.empty(len(clean))
+        for steered in self._in_pieces(part, hook, edits):
+            here = slice(done, done + len(steered))
+            nll[here] = -steered.gather(1, answers[here, None]).squeeze(1).cpu()
+            # Weights of 0 times an infinite difference would be no number.
+            apart[here] = torch.linalg.vecdot(clean[here].exp(), (clean[here] - steered).nan_to_num_(0.0)).cpu()
+            done += len(steered)
+        return nll, apart
+
+    def _answers(self, part: slice) -> Tensor:
+        return self._ids[part][:, 1:][self._counts[part]]
+
+    def _repeated(self, hook: str) -> list[Repeated]:
+        """Passes over each part, with logits of the positions from which a prediction counts in one of its contexts."""
+        if hook not in self._passes:
+            self._passes.clear()
+            keep = held(self._model, hook, self.size)
+            self._passes[hook] = [
+                Repeated(
+                    self._model, self._ids[part], hook, at=self._counts[part].any(dim=0).nonzero().flatten(), keep=keep
+                )
+                for part in self._parts
+            ]
+        return self._passes[hook]
 
     def _cross_entropy(self, part: slice, log_probabilities: Tensor) -> Floats:
-        answers = self._ids[part][:, 1:][self._counts[part]].to(log_probabilities.device)
+        answers = self._answers(part).to(log_probabilities.device)
         return self._means(part, -log_probabilities.gather(1, answers[:, None]).squeeze(1))
 
     def _means(self, part: slice, values: Tensor) -> Floats:
@@ -184,7 +221,7 @@ class Matched:
             reached within the range, what the last strength has.
         reached: whether it was.
         strength: where that is, by lines between neighbouring strengths;  strength_interval: its interval.
-        shift: mean of m_i(λ) − m_i(0), nats;  shift_interval: its interval.
+        shift: mean of m_i(λ) − m_i without intervention, nats;  shift_interval: its interval.
         share: of samples that succeed (m_i(λ) > 0, or the target is the likeliest);  share_interval: its interval.
     """
 
@@ -204,6 +241,7 @@ def matched(
     damage: Damage,
     random: np.random.Generator,
     *,
+    clean: Floats | None = None,
     ce: float = MATCHED,
     resamples: int = 1_000,
 ) -> Matched:
@@ -213,6 +251,8 @@ def matched(
         values: (samples, strengths) propensities.
         success: (samples, strengths) whether a sample succeeds.
         damage: of the same strengths.
+        clean: (samples,) propensities without intervention, for one that changes something at strength 0, too; None: those
+            at strength 0.
 
     Raises:
         SteeringError: shapes differ, or no strength is above 0.
@@ -225,7 +265,8 @@ def matched(
     if not (at > 0).any():
         raise SteeringError("No strength is above 0, so nothing can be matched; use a range up to 1.5 for example.")
     zero = int(np.argmin(np.abs(at)))
-    shifts, shares = values - values[:, zero : zero + 1], success.astype(np.float64)
+    before = values[:, zero] if clean is None else clean
+    shifts, shares = values - before[:, None], success.astype(np.float64)
     strength, reached = _reaching(at, damage.mean(damage.ce), zero, ce)
 
     n, contexts = len(values), len(damage.ce)

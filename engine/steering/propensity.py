@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from engine.models.editing import Edit, edited_logits
+from engine.models.editing import Edit
+from engine.models.repeated import Repeated
 from engine.steering.choices import Placement
 from engine.steering.errors import SteeringError
 from engine.steering.interventions import Intervention, idle
@@ -27,6 +28,7 @@ Heard: TypeAlias = Callable[[int], None]
 
 TOGETHER = 2_048  # tokens in one forward pass
 LOGITS = 1 << 24  # logits of one forward pass held at once (64 MB)
+HELD = 1 << 28  # bytes of what blocks below the hook point gave that are held on to
 
 
 def edit_at(intervention: Intervention, strength: float, hook: str, where: Tensor | None) -> list[Edit]:
@@ -74,6 +76,7 @@ class Questions:
         self.tokens[self._cells[:, 0], self._cells[:, 1]] = (rows.lengths - rows.starts).numpy()
         self._inputs, self._asked = _shared(rows)
         self._batches = _batches(self._inputs.lengths, int(model.facts.vocabulary))
+        self._passes: dict[str, list[tuple[Repeated, Tensor]]] = {}
         self.size = sum(len(part) * int(self._inputs.lengths[part].max()) for part in self._batches)
 
     def log_probabilities(
@@ -100,18 +103,41 @@ class Questions:
         found = np.full(self.tokens.shape, np.nan)
         found[self._cells[:, 0], self._cells[:, 1]] = 0.0
         where = self._inputs.where(placement, bos=self._model.bos)
-        for part in self._batches:
+        for part, (passes, column_of) in zip(self._batches, self._repeated(hook), strict=True):
             longest = int(self._inputs.lengths[part].max())
             edits: list[Edit] = []
             if intervention is not None:
                 edits = edit_at(intervention, strength, hook, where[part, :longest].to(self._model.device))
-            logits = edited_logits(self._model, self._inputs.ids[part, :longest], edits)
+            logits = passes.logits(edits)
             for place, number in enumerate(part.tolist()):
                 for cell, first, answer in self._asked[number]:
                     row, column = self._cells[cell]
-                    found[row, column] = _summed(logits[place, first - 1 : first - 1 + len(answer)], answer)
+                    begin = int(column_of[first - 1])
+                    found[row, column] = _summed(logits[place, begin : begin + len(answer)], answer)
             heard(len(part) * longest)
         return found
+
+    def _repeated(self, hook: str) -> list[tuple[Repeated, Tensor]]:
+        """Of each batch its passes, and by position (longest,) where in their logits it stands."""
+        if hook not in self._passes:
+            self._passes.clear()  # a sweep has one hook point; others' activations need not be held on to
+            keep = held(self._model, hook, self.size)
+            self._passes[hook] = [self._of_batch(part, hook, keep) for part in self._batches]
+        return self._passes[hook]
+
+    def _of_batch(self, part: Tensor, hook: str, keep: bool) -> tuple[Repeated, Tensor]:
+        longest = int(self._inputs.lengths[part].max())
+        wanted = torch.zeros(longest, dtype=torch.bool)
+        for number in part.tolist():
+            for _, first, answer in self._asked[number]:
+                wanted[first - 1 : first - 1 + len(answer)] = True
+        ids = self._inputs.ids[part, :longest]
+        return Repeated(self._model, ids, hook, at=wanted.nonzero().flatten(), keep=keep), wanted.cumsum(0) - 1
+
+
+def held(model: OpenModel, hook: str, tokens: int) -> bool:
+    """Whether what blocks below ``hook`` give for so many tokens fits into `HELD`."""
+    return tokens * max(model.check_hook(hook), model.facts.d_model) * 4 <= HELD
 
 
 def _summed(logits: Tensor, answer: Tensor) -> float:

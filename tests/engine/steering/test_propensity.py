@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.models.editing import edited_logits
+from engine.models.repeated import Repeated
 from engine.steering.errors import SteeringError
 from engine.steering.interventions import AddVector
 from engine.steering.propensity import Questions, gathered, propensities
@@ -82,15 +82,16 @@ def test_answers_of_one_token_after_one_prompt_share_a_pass(tiny, monkeypatch):
     assert len(single) >= 2
     asked = Questions(tiny, ["The quick"], [single], prepend_bos=True)
     assert asked.size == len(tiny.encode("The quick"))
-    calls: list[torch.Size] = []
+    calls: list[tuple[torch.Size, list[int]]] = []
 
-    def counted(model, ids, edits):
-        calls.append(ids.shape)
-        return edited_logits(model, ids, edits)
+    class Counted(Repeated):
+        def __init__(self, model, ids, hook, *, at, keep):
+            calls.append((ids.shape, at.tolist()))
+            super().__init__(model, ids, hook, at=at, keep=keep)
 
-    monkeypatch.setattr("engine.steering.propensity.edited_logits", counted)
+    monkeypatch.setattr("engine.steering.propensity.Repeated", Counted)
     asked.log_probabilities(HOOK, "all")
-    assert calls == [(1, asked.size)]
+    assert calls == [((1, asked.size), [asked.size - 1])]
 
 
 def test_propensities_are_differences_summed_over_tokens_and_per_token(tiny, vector):
