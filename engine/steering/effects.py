@@ -23,7 +23,7 @@ Array: TypeAlias = npt.NDArray[Any]
 LIKELY = 100  # a change is listed of tokens that are among so many likeliest, before or after
 
 
-def by_position(clean: Sequence[int], steered: Sequence[int]) -> list[bool]:
+def by_position(clean: Sequence[int] | Sequence[str], steered: Sequence[int] | Sequence[str]) -> list[bool]:
     """For each token of ``steered`` whether the token at its place in ``clean`` is another, or none."""
     return [place >= len(clean) or token != clean[place] for place, token in enumerate(steered)]
 

@@ -58,6 +58,11 @@ class SteeringLook:
         if self._spent > 0 and len(self.steered.steps) > 1:
             self.run.fact("tokens_per_second", round((len(self.steered.steps) - 1) / self._spent, 2))
         self._say_texts()
+        clean, steered = (
+            self.model.token_texts([step.token for step in steps])
+            for steps in (self.clean.steps[: self.asked.new_tokens], self.steered.steps)
+        )
+        self.run.show("texts", steer_figures.texts_figure(clean, steered, self.asked))
         self._flush()
 
     def measure(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.errors import ParameterError
-from engine.figures.kinds import Bars, Histogram, TokenStrip, pack, unpack
+from engine.figures.kinds import Bars, Histogram, Table, TokenStrip, pack, unpack
 from engine.models.decoding import Decoder
 from engine.models.errors import ModelError
 from engine.models.opening import OpenModel, open_model
@@ -126,7 +126,7 @@ def test_at_strength_zero_the_texts_are_equal_and_nothing_diverges(temperature: 
 
 def test_figures_say_what_the_facts_say_and_can_be_stored() -> None:
     found = look(strength=2.5, new_tokens=12)
-    assert set(found.figures) == {"logits", "kl", "projections"}
+    assert set(found.figures) == {"logits", "kl", "projections", "texts"}
     for figure in found.figures.values():
         assert "Control" in figure.note or "control" in figure.note
         assert type(unpack(*pack(figure))) is type(figure)
@@ -145,9 +145,9 @@ def test_figures_say_what_the_facts_say_and_can_be_stored() -> None:
     assert isinstance(violins, Histogram)
     assert violins.samples is not None
     means = dict(zip(violins.groups, np.nanmean(violins.samples, axis=1), strict=True))
-    assert means["Negative rows"] == pytest.approx(-0.5, abs=0.01)
-    assert means["Positive rows"] == pytest.approx(0.5, abs=0.01)
-    assert means["Negative rows, steered"] == pytest.approx(2.0, abs=0.01)
+    assert means["Negative"] == pytest.approx(-0.5, abs=0.01)
+    assert means["Positive"] == pytest.approx(0.5, abs=0.01)
+    assert means["Negative, steered"] == pytest.approx(2.0, abs=0.01)
 
 
 def test_a_method_without_a_direction_has_no_projections() -> None:
@@ -155,7 +155,7 @@ def test_a_method_without_a_direction_has_no_projections() -> None:
     rows = [{"prompt": f"one {day} {name}", "label": day} for day in days for name in ("anna", "clara", "ben")]
     prompts = "\n".join(json.dumps(row) for row in rows)
     found = look(method="circular", prompts=prompts, read_at="prompt", prompt="one monday anna", new_tokens=2)
-    assert set(found.figures) == {"logits", "kl"}
+    assert set(found.figures) == {"logits", "kl", "texts"}
     assert len(found.facts["steered"]["tokens"]) == 2
 
 
@@ -214,3 +214,32 @@ def test_an_empty_prompt_and_one_that_is_too_long_are_refused_in_a_sentence() ->
         look(prompt="", prepend_bos=False)
     with pytest.raises(ModelError, match="at most 128"):
         look(prompt="anna " * 200)
+
+
+def test_both_texts_are_among_the_figures_as_the_facts_have_them() -> None:
+    found = look(strength=3.0, new_tokens=9)
+    facts, table = found.facts, found.figures["texts"]
+    assert isinstance(table, Table)
+    columns = {axis.label: column.tolist() for axis, column in zip(table.axes, table.columns, strict=True)}
+    clean, steered = facts["clean"]["tokens"], facts["steered"]["tokens"]
+    count = max(len(clean), len(steered))
+    assert columns["Position"] == list(range(1, count + 1))
+    for name, tokens in (("Not steered", clean), ("Steered", steered)):
+        shown = [text.replace("·", " ").strip() for text in columns[name]]
+        assert shown == [*(token.strip() for token in tokens), *[""] * (count - len(tokens))]
+    assert "yes" in columns["Differs"]
+    assert columns["Differs"].index("yes") == facts["differs_at"]
+
+
+def test_labels_beside_bars_are_short_enough_for_their_axis() -> None:
+    found = look(strength=3.0, new_tokens=1)
+    bars = found.figures["logits"]
+    assert isinstance(bars, Bars)
+    assert max(len(str(name)) for name in bars.label) <= 32
+    for name, before, after in zip(
+        bars.label, found.facts["changes"]["before"], found.facts["changes"]["after"], strict=True
+    ):
+        written = str(name).split(" ")[1].split("→")
+        for text, value in zip(written, (before, after), strict=True):
+            expected = 0.0 if text.startswith("<") else float(text)
+            assert expected == pytest.approx(100 * value, rel=0.06, abs=1e-3)
