@@ -52,7 +52,7 @@ class SteeringSweep(Steering):
 
 METRICS = {
     "shift": Metric(
-        "Method", "nats", "Mean of m(λ) − m(0) over held-out samples, m = log p(positive) − log p(negative)",
+        "Method", "nats", "Mean of m(λ) − m without steering over held-out samples, m = log p(positive) − log p(negative)",
         group="Mean shift of propensity",
     ),
     "shift_random": Metric(
@@ -83,7 +83,8 @@ METRICS = {
         "η² of the first factor", "share", "SS between / SS total of the slopes by the first factor declared"
     ),
     "matched_shift": Metric(
-        "Shift at matched damage", "nats", "Mean of m(λ) − m(0) where added cross entropy reaches 0.05 nats per token"
+        "Shift at matched damage", "nats",
+        "Mean of m(λ) − m without steering where added cross entropy reaches 0.05 nats per token",
     ),
     "matched_success": Metric(
         "Success at matched damage", "share",

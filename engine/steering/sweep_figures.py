@@ -21,7 +21,7 @@ Values: TypeAlias = Sequence[str]
 
 SHOWN = 60  # curves of single samples
 MOST_VALUES = 6  # values of a factor that get a violin or a colour of their own
-STEERABILITY = Axis("Steerability s", "nats per unit of strength")
+STEERABILITY = Axis("Steerability s", "nats/strength")
 CONTROLS = (
     "Controls: one random vector as long as the first method's step, and that method made after the two completions of "
     "each row (or the labels) were shuffled. A control is one draw, too: how far from 0 it lies is what chance can do."
@@ -151,8 +151,8 @@ def tradeoff(found: Sequence[Swept], setting: Setting) -> Scatter:
         note="Distance: median distance of steered activations to the nearest real one, relative to that of unsteered "
         f"held-out ones, which is 1 (strength 0). {manifold}, where activations are read. Shrunk: the same by Mahalanobis, "
         "covariance as by Ledoit and Wolf. Success far to the right is bought by leaving what the model ever represents. "
-        f"Shift: mean of m(λ) − m(0) over n = {setting.samples}. Toward the oracle: mean cosine of the step with the way "
-        f"from a pair's negative to its positive activation. {CONTROLS}",
+        f"Shift: mean of m(λ) − m without steering over n = {setting.samples}. Toward the oracle: mean cosine of the step "
+        f"with the way from a pair's negative to its positive activation. {CONTROLS}",
         x_axis=Axis("Distance to real activations", "× that of held-out ones"),
         y_axis=Axis("Mean shift of propensity", "nats"),
         value_axis=Axis("Strength"),
@@ -178,7 +178,7 @@ def reach(found: Sequence[Swept], setting: Setting) -> Lines:
         title=f"Success by distance from real activations, {setting.where}",
         note="Each line goes from strength 0 (distance 1, shift 0) to the highest one. Of two methods the upper one shifts the "
         "propensity further while activations stay as close to real ones. Distance: median distance of steered activations to "
-        f"the nearest real one, relative to that of unsteered held-out ones. Shift: mean of m(λ) − m(0) over n = "
+        f"the nearest real one, relative to that of unsteered held-out ones. Shift: mean of m(λ) − m without steering over n = "
         f"{setting.samples}; its intervals stand in the table at matched damage. {CONTROLS}",
         x_axis=Axis("Distance to real activations", "× that of held-out ones"),
         y_axis=Axis("Mean shift of propensity", "nats"),

@@ -64,7 +64,7 @@ def sweep(p: SteeringSweep, run: Run) -> None:
     neutral = NeutralText(model, text, p.positions)
     questions = Questions(model, plan.samples.prompts, plan.samples.answers, prepend_bos=p.prepend_bos)
     ticks = Ticks(run)
-    ticks.total = (p.strengths - 1) * len(plan.arms) * (questions.size + neutral.size) + questions.size
+    ticks.total = (p.strengths - 1) * len(plan.arms) * (questions.size + neutral.size) + questions.size + neutral.size
     run.stage("Asking the clean model")
     bench = Bench(
         model, questions, neutral, plan.first, paired=is_paired(plan.first), placement=p.positions, strengths=at,

@@ -32,15 +32,15 @@ def matched_table(found: Sequence[Swept], setting: Setting, matched_at: float) -
         rows.append(row)
     return Table(
         title=f"Success at matched damage, {setting.where}",
-        note=f"Read where added cross entropy on neutral text first reaches {matched_at:g} nats per token, going up from "
+        note=f"Read where added cross entropy (CE) on neutral text first reaches {matched_at:g} nats per token, going up from "
         "strength 0, by straight lines between neighbouring strengths; where it stays below within the range (reached: no) at "
-        f"the last strength. Shift: mean of m(λ) − m(0). Share: {setting.success}. n = {setting.samples}. {INTERVALS} of samples "
-        f"and of contexts together. {CONTROLS}",
+        f"the last strength. Shift: mean of m(λ) − m without steering. Success: share of samples for which "
+        f"{setting.success}. n = {setting.samples}. {INTERVALS} of samples and of contexts together. {CONTROLS}",
         axes=(
             Axis("Method"), Axis("Strength"), Axis("95 % interval of strength"),
-            Axis("Added cross entropy", "nats/token"), Axis("Reached"), Axis("Shift", "nats"),
-            Axis("95 % interval of shift", "nats"), Axis("Success", "share"), Axis("95 % interval of success"),
-            Axis("Success at strength 0", "share"),
+            Axis("Added CE", "nats/token"), Axis("Reached"), Axis("Shift", "nats"),
+            Axis("95 % interval of shift"), Axis("Success", "share"), Axis("95 % interval of success"),
+            Axis("Success at strength 0"),
         ),
         columns=_columns(rows),
     )  # fmt: skip
@@ -68,12 +68,12 @@ def steerability_table(found: Sequence[Swept], setting: Setting) -> Table:
         note=f"s: least-squares slope of {setting.propensity} over strength, one per sample; n = {setting.samples}. "
         "Anti-steerable: share with s < 0. Normalised: mean / deviation. Residual: root mean square distance from the line; "
         "relative to the curve's own spread it is 0 on a line and 1 where the line says nothing. Saturated: bent, and flat or "
-        f"turning at an end of the range. Calibration: correlation of s with m(0). {INTERVALS} of samples; of the "
-        f"anti-steerable share Wilson's. {CONTROLS}",
+        f"turning at an end of the range. Calibration: correlation of s with m without steering. Deviation: standard deviation. "
+        f"{INTERVALS} of samples; of the anti-steerable share Wilson's. {CONTROLS}",
         axes=(
-            Axis("Method"), Axis("n", "samples"), Axis("Mean s", nats), Axis("95 % interval of the mean", nats),
-            Axis("Standard deviation", nats), Axis("10 % point", nats), Axis("Median", nats), Axis("90 % point", nats),
-            Axis("Anti-steerable", "share"), Axis("95 % interval of anti-steerable"), Axis("Normalised"),
+            Axis("Method"), Axis("n", "samples"), Axis("Mean s", nats), Axis("95 % interval of mean"),
+            Axis("Deviation", nats), Axis("10 % point", nats), Axis("Median", nats), Axis("90 % point", nats),
+            Axis("Anti-steerable", "share"), Axis("95 % interval of that"), Axis("Normalised"),
             Axis("95 % interval of normalised"), Axis("Median residual", "nats"), Axis("Median relative residual"),
             Axis("Median Spearman"), Axis("Saturated", "share"), Axis("Calibration r"), Axis("95 % interval of r"),
         ),

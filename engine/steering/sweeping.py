@@ -83,8 +83,9 @@ class Swept:
 
     Attributes:
         arm: which;  propensities, slopes: of each sample;  summary: of the slopes.
+        clean: (samples,) propensities without intervention. They are m_i(0), except where a latent is clamped, to 0 then.
         success: (samples, strengths) bool: m_i(λ) > 0, or where a label is moved, the target is the likeliest answer.
-        calibration: s_i against m_i(0).
+        calibration: s_i against the clean m_i.
         damage: on neutral text;  matched: success where damage is equal.
         distances: off the manifold.
     """
@@ -93,6 +94,7 @@ class Swept:
     propensities: Propensities
     slopes: Slopes
     summary: Summary
+    clean: Floats
     success: Bools
     calibration: Agreement
     damage: Damage
@@ -101,10 +103,8 @@ class Swept:
 
     @property
     def shifts(self) -> Floats:
-        """m_i(λ) − m_i(0), (samples, strengths) nats."""
-        values = self.propensities.values
-        zero = int(np.argmin(np.abs(self.propensities.strengths)))
-        return np.asarray(values - values[:, zero : zero + 1])
+        """m_i(λ) less the clean m_i, (samples, strengths) nats."""
+        return np.asarray(self.propensities.values - self.clean[:, None])
 
 
 class Bench:
@@ -159,7 +159,7 @@ class Bench:
         """All measurements of ``arm``.
 
         Args:
-            shifted, damaged: called after each strength with it and the mean of m_i(λ) − m_i(0), or the mean added cross
+            shifted, damaged: called after each strength with it and the mean shift of m_i, or the mean added cross
                 entropy.
 
         Raises:
@@ -182,10 +182,11 @@ class Bench:
         random = np.random.default_rng([self.seed, 12])
         found = slopes(measured.values, self.strengths)
         success = measured.success if measured.success is not None else measured.values > 0
+        before = self.clean[:, 0] - self.clean[:, 1]
         return Swept(
-            arm, measured, found, summary(found.slope, random), success,
-            agreement(self.clean[:, 0] - self.clean[:, 1], found.slope, random), damage,
-            matched(measured.values, success, damage, random), self.distances(arm.intervention),
+            arm, measured, found, summary(found.slope, random), before, success,
+            agreement(before, found.slope, random), damage,
+            matched(measured.values, success, damage, random, clean=before), self.distances(arm.intervention),
         )  # fmt: skip
 
     def distances(self, intervention: Intervention) -> Distances:

@@ -133,3 +133,10 @@ def test_predictions_that_are_not_finite_are_refused(tiny, text):
     broken = AddVector(torch.full((32,), float("nan")))
     with pytest.raises(SteeringError, match=r"At strength 0\.5"):
         NeutralText(tiny, text, "all").damage(broken, np.array([0.0, 0.5]), hook=HOOK)
+
+
+def test_a_shift_counts_from_the_clean_propensity_where_strength_zero_changes_something_too():
+    samples = np.ones((5, 1)) * AT + 0.3  # a clamped latent: 0.3 more than the clean model already at strength 0
+    found = matched(samples, samples > 0, damage_of([0, 0, 0, 0, 0.05]), np.random.default_rng(1), clean=np.zeros(5))
+    assert found.strength == pytest.approx(1.0)
+    assert found.shift == pytest.approx(1.3)
