@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QStringListModel, Qt, Signal
@@ -187,7 +188,7 @@ class ChoiceField(Field):
         self.combo = QuietCombo()
         options = (None, *parameter.choices) if parameter.optional else parameter.choices
         for choice in options:
-            self.combo.addItem(parameter.nothing if choice is None else str(choice), choice)
+            self.combo.addItem(_words_of(choice, parameter), choice)
             self.combo.setItemData(
                 self.combo.count() - 1, parameter.choices_help.get(str(choice)), Qt.ItemDataRole.ToolTipRole
             )
@@ -337,8 +338,16 @@ class HookField(Field):
         return values
 
 
+def _words_of(choice: Any, parameter: Parameter) -> str:
+    if choice is None:
+        return parameter.nothing
+    return {True: "yes", False: "no"}[choice] if isinstance(choice, bool) else str(choice)
+
+
 def make_field(parameter: Parameter, workbench: Workbench) -> Field:
     """The editor that fits ``parameter``."""
+    if parameter.kind == "boolean" and parameter.optional:  # a tick can say yes and no, but not neither
+        return ChoiceField(replace(parameter, choices=(True, False)))
     if parameter.kind == "boolean":
         return SwitchField(parameter)
     if parameter.kind == "choice":

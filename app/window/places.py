@@ -79,12 +79,15 @@ class ReferenceField(ThingField):
         from app.window.references import SECTION
 
         super().__init__(parameter, workbench, SECTION[parameter.widget])
+        line = self.combo.lineEdit()
+        if line is not None and (parameter.optional or parameter.default == ""):
+            line.setPlaceholderText(parameter.nothing)
 
     def values(self) -> list[Any]:
         from app.window.references import check
 
         value = self.parameter.read(self.text())
-        if isinstance(value, str):
+        if isinstance(value, str) and (value or self.parameter.default != ""):  # "" may stand for none at all
             try:
                 check(self.parameter.widget, value)
             except SuperscopeError as problem:

@@ -19,7 +19,7 @@ from app.window.fields import ChoiceField
 from app.window.form import Form
 from app.workbench import Workbench
 from engine.figures.kinds import Axis, Table
-from engine.runs.declaration import find
+from engine.runs.declaration import experiments, find
 from tests.app.conftest import Shell
 from tests.app.panels.fakes import Looks
 from tests.engine.conftest import samples
@@ -215,3 +215,31 @@ def test_a_sweep_over_choices_is_shown_as_one_family_of_live_curves(shell: Shell
     shell.wait(lambda: all(shell.state(record.id) == "finished" for record in records))
     shell.wait(lambda: page.plots.count == 2)
     shell.wait(lambda: page.plots.tiles[0].figure.series == ("topk", "relu", "gated"))
+
+
+@pytest.mark.parametrize("name", sorted(name for name, found in experiments().items() if found.lane == "job"))
+def test_a_form_begins_without_a_mistake_but_for_what_only_a_person_can_say(filled: Filled, name: str) -> None:
+    filled.form._workbench.catalogue = {name: find(name).describe()}
+    filled.form.show_experiment(name)
+    wrong = {field.parameter.name for field in filled.form.fields if not field.check()}
+    assert wrong <= {field.parameter.name for field in filled.form.fields if field.parameter.required}
+
+
+def test_an_empty_model_is_none_where_that_is_the_default_and_says_what_is_taken_instead(filled: Filled) -> None:
+    filled.form._workbench.catalogue = {"number-helix": find("number-helix").describe()}
+    filled.form.show_experiment("number-helix")
+    field = filled.field("model")
+    assert field.values() == [""]
+    assert field.combo.lineEdit().placeholderText() == "points of a known helix"
+    field.show_value("no such model")
+    assert not field.check()
+
+
+def test_a_switch_that_may_be_neither_offers_so_and_begins_with_it(filled: Filled) -> None:
+    filled.form._workbench.catalogue = {"modular-steering": find("modular-steering").describe()}
+    filled.form.show_experiment("modular-steering")
+    field = filled.field("hand_built")
+    assert field.values() == [None]
+    assert [field.combo.itemText(place) for place in range(3)] == ["by size", "yes", "no"]
+    filled.choose("hand_built", "yes")
+    assert field.values() == [True]
