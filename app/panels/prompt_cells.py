@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QEvent, QModelIndex, QPersistentModelIndex, QRect, QSize, Qt
-from PySide6.QtGui import QKeyEvent, QKeySequence, QPainter
+from PySide6.QtGui import QKeyEvent, QKeySequence, QPainter, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHeaderView,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Index = QModelIndex | QPersistentModelIndex
 WIDEST, NARROWEST = 340, 64  # pixels of a column at first
+NARROW, LESS = 640, 200  # pixels below which a table is narrow, and of its columns at most
 SAMPLED = 100  # rows looked at for the widths of columns
 _SHOWN = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _READ = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
@@ -106,7 +107,7 @@ class PromptGrid(QTableView):
     def __init__(self, workbench: Workbench, model: PromptModel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.keys: Mapping[str, Callable[[], object]] = {}
-        self._fitted: tuple[str, ...] = ()
+        self._fitted: tuple[tuple[str, ...], bool] = ((), False)
         set_role(self, "figure")
         self.setModel(model)
         self.setItemDelegate(PromptDelegate(workbench, self))
@@ -141,9 +142,11 @@ class PromptGrid(QTableView):
         model = self.model()
         assert isinstance(model, PromptModel)
         columns = model.content.columns
-        if columns == self._fitted:
+        narrow = self.viewport().width() < NARROW  # then completions are to be seen beside their prompt
+        if (columns, narrow) == self._fitted:
             return
-        self._fitted = columns
+        self._fitted = (columns, narrow)
+        widest = LESS if narrow else WIDEST
         for column, name in enumerate(columns):
             index = model.index(0, column)
             font = model.data(index, Qt.ItemDataRole.FontRole) if index.isValid() else None
@@ -151,7 +154,11 @@ class PromptGrid(QTableView):
             texts = [visible(row[column]) for row in model.content.rows[:SAMPLED]]
             longest = max((metrics.horizontalAdvance(text) for text in texts), default=0)
             head = self.fontMetrics().horizontalAdvance(name)
-            self.setColumnWidth(column, min(max(longest, head, NARROWEST) + 24, WIDEST))
+            self.setColumnWidth(column, min(max(longest, head, NARROWEST) + 24, widest))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.fit_columns()
 
     def event(self, event: QEvent) -> bool:
         # The window has undo and delete of its own; while the table has the focus, these keys are the table's.

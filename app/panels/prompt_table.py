@@ -119,6 +119,8 @@ class PromptTable(QWidget):
         """Show ``found`` as it is; undo goes back to what was shown before."""
         self.filter.clear()
         self.editor.open(Source.of(found))
+        self.editor.grid.scrollToTop()
+        self.editor.grid.horizontalScrollBar().setValue(0)
 
     def closing(self) -> None:
         """The panel goes: questions end, signals are let go."""

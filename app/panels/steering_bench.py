@@ -101,7 +101,7 @@ class SteeringBench(Panel):
         whole = QVBoxLayout(self)
         whole.setContentsMargins(M, M, M, M)
         whole.setSpacing(M)
-        for widget in (self.top, self.prompt, self.strength, self.loading, self.problem, self.away, self.hint):
+        for widget in (self.top, self.prompt, self.strength, self.loading, self.away):
             whole.addWidget(widget)
         whole.addLayout(body, 1)
         self.setFocusProxy(self.strength.slider)
@@ -115,8 +115,10 @@ class SteeringBench(Panel):
         under.addWidget(self.pictures, 1)
         right = QVBoxLayout()
         right.setSpacing(S)
+        self.texts.lay_over(self.problem)  # so that nothing moves under a hand that edits rows
         right.addWidget(self.texts, 2)
         right.addWidget(self.numbers)
+        right.addWidget(self.hint)
         self._figures = _scrolled(self._below, "Figures")
         right.addWidget(self._figures, 3)
         return right
@@ -220,7 +222,7 @@ class SteeringBench(Panel):
         self._figures.verticalScrollBar().setValue(0)
 
     def _rows_edited(self, reference: str) -> None:
-        self.controls.show_prompts(reference)
+        self.controls.rows_edited(reference)
         self._look(pause=PAUSE)
 
     def _look(self, *, pause: int) -> None:
@@ -335,6 +337,7 @@ class SteeringBench(Panel):
         self.texts.set_waiting(clean=True, steered=True, silent=True)
         self.pictures.set_waiting(True, silent=True)
         self.numbers.say("")
+        self.controls.explain_method()  # what the answer before said is of other choices
         # Another prompt or method mends most failures; where no model is open, or the engine says so, one repeats.
         self._again.setVisible(not self._shown or sentence.rstrip(".").endswith("try again"))
         self.problem.say(sentence, details)

@@ -43,6 +43,7 @@ class SteeringControls(QWidget):
         super().__init__(parent)
         self.workbench = workbench
         self._prompts = "sentiment"
+        self._rows = ""  # rows edited here and kept nowhere else: another set must not be the end of them
         self.prompts = _choice("Prompt set", ())
         self.rows = button("Rows", lambda: self.rows_wanted.emit(self.rows.isChecked()), tip="Show and edit the rows")
         self.rows.setCheckable(True)
@@ -155,11 +156,14 @@ class SteeringControls(QWidget):
             "latent": self.latent.value(),
             "learned": self.learned.currentData() or "",
             "target": self.target.currentData() or "",
+            "edited_rows": self._rows,
         }
 
     def take(self, values: dict[str, Any]) -> None:
         """Show these choices, without a signal. What does not fit is left out."""
         self.blockSignals(True)
+        if isinstance(values.get("edited_rows"), str):
+            self._rows = values["edited_rows"]
         if isinstance(values.get("prompts"), str) and values["prompts"]:
             self.show_prompts(values["prompts"])
         if isinstance(values.get("hook"), str) and values["hook"]:
@@ -190,9 +194,21 @@ class SteeringControls(QWidget):
         self.list_things()
         self._relate()
 
+    def rows_edited(self, reference: str) -> None:
+        """Take what the table of rows holds now, without a signal: edited rows, or the set that they became."""
+        from engine.text.prompts import is_rows
+
+        self._rows = reference if is_rows(reference) else ""
+        self.show_prompts(reference)
+
     def explain(self, sentences: str) -> None:
         """Say what the intervention does and what its strengths mean."""
         self.about.setText(sentences)
+
+    def explain_method(self) -> None:
+        """Say what the method does, as long as no answer says more."""
+        tip = self.method.toolTip()
+        self.explain(f"{tip}." if tip else "")
 
     # ---- what can be chosen
 
@@ -218,8 +234,9 @@ class SteeringControls(QWidget):
             if thing.attributes.get("kind") == "prompts"
         ]
         found = [(words, reference) for reference, words in BUILT_IN.items()] + kept
-        if self._prompts not in [reference for _, reference in found]:
-            found.append((prompts_title(self._prompts), self._prompts))
+        for unlisted in (self._rows, self._prompts):
+            if unlisted and unlisted not in [reference for _, reference in found]:
+                found.append((prompts_title(unlisted), unlisted))
         self.prompts.clear()
         for words, reference in [*found, (FILE, FILE)]:
             self.prompts.addItem(words, reference)

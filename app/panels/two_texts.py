@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import Qt
-from PySide6.QtGui import QTextCharFormat, QTextCursor
+from PySide6.QtCore import QEvent, QObject, Qt
+from PySide6.QtGui import QResizeEvent, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from app.panels.looking import Veil
@@ -129,6 +129,33 @@ class TwoTexts(QWidget):
         whole.setSpacing(M)
         whole.addWidget(self.clean, 1)
         whole.addWidget(self.steered, 1)
+
+    def lay_over(self, notice: QWidget) -> None:
+        """Show ``notice``, whenever it is visible, on the lower part of both texts."""
+        notice.setParent(self)
+        notice.installEventFilter(self)
+        self._over = notice
+
+    _over: QWidget | None = None
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() in (QEvent.Type.Show, QEvent.Type.Hide, QEvent.Type.LayoutRequest):
+            self._place_over()
+        return super().eventFilter(watched, event)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._place_over()
+
+    def _place_over(self) -> None:
+        if self._over is not None:
+            inner = self.rect().adjusted(S, S, -S, -S)
+            layout = self._over.layout()
+            wanted = self._over.sizeHint().height() if layout is None else layout.totalHeightForWidth(inner.width())
+            tall = max(wanted, self._over.minimumSizeHint().height())
+            self.setMinimumHeight(tall + 2 * S if self._over.isVisibleTo(self) else 0)  # details may want more
+            self._over.setGeometry(inner.left(), inner.bottom() + 1 - tall, inner.width(), tall)
+            self._over.raise_()
 
     def show_clean(self, prompt: str, tokens: Sequence[str], marks: Sequence[bool], *, words: bool) -> None:
         """Show the text without steering."""

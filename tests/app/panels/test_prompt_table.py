@@ -133,6 +133,17 @@ def test_a_built_in_set_is_shown_with_its_counts(at) -> None:
     assert days.table.counts.whole == "42 pairs · 7 classes in a cycle · 6 templates · 7 days"
 
 
+def test_in_a_narrow_table_completions_are_seen_beside_their_prompts(at) -> None:
+    hand = at("story-sentiment")
+    grid = hand.table.editor.grid
+    for width, narrow in ((470, True), (1100, False)):
+        hand.table.resize(width, 400)
+        QCoreApplication.processEvents()
+        third = grid.columnViewportPosition(2) + grid.columnWidth(2)
+        assert third <= grid.viewport().width()
+        assert (grid.columnWidth(0) <= 200) == narrow
+
+
 def test_a_cell_is_typed_in_and_every_change_can_be_taken_back(at) -> None:
     hand = at("gender")
     hand.write(1, 1, " they")

@@ -270,8 +270,34 @@ def test_rows_edited_in_the_table_are_asked_for_and_another_set_fills_the_table(
     controls.prompts.activated.emit(place)
     scene.asked(3)
     assert (scene.steers[-1]["prompts"], table.reference()) == ("story-gender", "story-gender")
+    place = controls.prompts.findText("Edited rows")
+    assert place >= 0, "what was edited and not kept can be found again"
+    controls.prompts.setCurrentIndex(place)
+    controls.prompts.activated.emit(place)
+    scene.asked(4)
+    assert scene.steers[-1]["prompts"].startswith('{"prompt": "one friday tom felt"')
+    assert scene.panel.state()["edited_rows"] == table.reference()
     scene.bench.qtbot.mouseClick(controls.rows, Qt.MouseButton.LeftButton)
     assert not table.isVisible()
+
+
+def test_edited_rows_come_back_with_the_session_though_another_set_was_chosen(scene: Scene) -> None:
+    rows = '{"prompt": "one friday tom felt", "positive": " happy", "negative": " sad"}'
+    scene.panel.restore({"prompts": "story-gender", "edited_rows": rows})
+    assert scene.panel.controls.reference == "story-gender"
+    assert scene.panel.controls.prompts.findData(rows) >= 0
+
+
+def test_what_went_wrong_moves_nothing_and_the_words_of_the_answer_before_go(scene: Scene) -> None:
+    scene.panel.resize(760, 600)
+    scene.panel.controls.explain("Strength 1 adds the difference of means.")
+    scene.bench.painted()
+    places = [widget.geometry() for widget in (scene.panel.texts, scene.panel.controls, scene.panel._figures)]
+    scene.panel._fail("The prompt set has no row with a label; choose another method.", "")
+    scene.bench.painted()
+    assert scene.panel.problem.isVisible()
+    assert [w.geometry() for w in (scene.panel.texts, scene.panel.controls, scene.panel._figures)] == places
+    assert scene.panel.controls.about.text() == "Add the mean of the positive rows less that of the negative ones."
 
 
 def test_a_network_for_the_method_learned_is_trained_from_the_form(scene: Scene) -> None:
