@@ -13,6 +13,7 @@ import numpy as np
 from PySide6.QtWidgets import QWidget
 
 from app.panels.parts import ResponsiveGrid
+from app.panels.words import name_of
 
 if TYPE_CHECKING:
     from app.workbench import Workbench
@@ -60,8 +61,9 @@ def plots_of(declared: Mapping[str, Mapping[str, Any]], logged: Sequence[str], *
             for text, metric in zip(labels, metrics, strict=True)
             if metric.get("definition")
         ]
-        title = first.get("group") if several else labels[0]
-        title = str(title)[:1].upper() + str(title)[1:]
+        title = str(first.get("group") if several else name_of(names[0], declared))
+        if title[1:2].isalpha():  # "f: loss" begins with the name of a function
+            title = title[:1].upper() + title[1:]
         found.append(
             Plot(
                 title,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 REST = 100  # ms between two updates of curves and progress: no view paints more often
 SIMPLE = (str, int, float, bool)
+SENTENCE = 40  # letters from which a fact in words is read as a sentence
 
 
 class RunPage(Page):
@@ -199,7 +200,7 @@ class RunPage(Page):
     def _expectation(self) -> str:
         record = self.workbench.record(self.key)
         declared = self._described().get("metrics", {})
-        labels = [metric.get("label") or name for name, metric in declared.items()]
+        labels = list(dict.fromkeys(metric.get("group") or metric.get("label") or n for n, metric in declared.items()))
         what = f"Curves of {', '.join(labels)} and the figures" if labels else "The figures"
         if record.state == "queued":
             return f"This run waits for those before it in the queue. {what} appear here once it runs."
@@ -211,7 +212,12 @@ class RunPage(Page):
 
 
 def facts_line(facts: dict[str, Any]) -> str:
-    """The plain facts of a run in one line: ``tokens found 100,000 · passes 1.2``."""
-    return " · ".join(
-        f"{name.replace('_', ' ')} {fact_text(value)}" for name, value in facts.items() if isinstance(value, SIMPLE)
-    )
+    """The plain facts of a run in one line, ``tokens found 100,000 · passes 1.2``; a sentence has a line of its own."""
+    short, lines = [], []
+    for name, value in facts.items():
+        words = name.replace("_", " ")
+        if isinstance(value, str) and " " in value and len(value) > SENTENCE:
+            lines.append(f"{words[:1].upper()}{words[1:]}: {value}")
+        elif isinstance(value, SIMPLE):
+            short.append(f"{words} {fact_text(value)}")
+    return "\n".join([*([" · ".join(short)] if short else []), *lines])

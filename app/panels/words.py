@@ -113,11 +113,33 @@ def progress_line(
                 parts.append(f"{duration(progress.left)} left")
     declared: Mapping[str, Any] = described.get("metrics", {})
     names = [*(name for name in declared if name in last), *(name for name in last if name not in declared)]
+    last_group = ""
     for name in names[:FEW] if record.state in ("queued", "running", "paused") else names:
         metric = declared.get(name, {})
         label = metric.get("label") or name
-        parts.append(f"{label} {metric_value(last[name], metric.get('unit', ''), label)}")
+        said = f"{label} {metric_value(last[name], metric.get('unit', ''), label)}"
+        group = metric.get("group", "")
+        shared = _is_shared(name, declared)
+        if shared and group == last_group:
+            parts[-1] += f", {said}"
+        else:
+            parts.append(f"{group}: {said}" if shared else said)
+        last_group = group
     return " · ".join(parts)
+
+
+def name_of(metric: str, declared: Mapping[str, Mapping[str, Any]]) -> str:
+    """What a metric is called by itself: where another one has its label, with the group that it belongs to."""
+    label = str(declared.get(metric, {}).get("label") or metric)
+    return f"{declared[metric]['group']}: {label}" if _is_shared(metric, declared) else label
+
+
+def _is_shared(metric: str, declared: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a metric of another group has the same label."""
+    label, group = declared.get(metric, {}).get("label"), declared.get(metric, {}).get("group")
+    return bool(group) and any(
+        other.get("label") == label and other.get("group") != group for other in declared.values()
+    )
 
 
 def _position(progress: Progress) -> str:

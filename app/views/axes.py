@@ -23,6 +23,7 @@ from engine.figures.words import every, tick_number
 MOST = 6
 ROOM = {"bottom": 60, "left": 26}  # pixels from tick to tick at least
 LONGEST = {"bottom": 92, "left": 150}  # pixels a word at a tick may take
+SHARE, WIDEST = 0.45, 230  # of a plot's width that words at its left may take, and pixels of that at most
 GAP = 8
 NUMBERS = 10  # numbered rows or columns that are named at most
 
@@ -125,7 +126,7 @@ class PlotAxis(pg.AxisItem):  # type: ignore[misc]
         if self.words is None:
             return
         longest = self._longest
-        bounded = min(longest, LONGEST[self.orientation])
+        bounded = min(longest, self._longest_word())
         if self.orientation == "bottom":
             self.upright = self._crowded(longest)
             self.textHeight = round(bounded) + 4 if self.upright else round(self._metrics.height())
@@ -134,6 +135,13 @@ class PlotAxis(pg.AxisItem):  # type: ignore[misc]
             self.textWidth = round(bounded) + 4
             self._updateWidth()
         self.update()
+
+    def _longest_word(self) -> float:
+        """Pixels that a word may take: beside a wide plot more than beside a narrow one."""
+        view, most = self.linkedView(), LONGEST[self.orientation]
+        if self.orientation == "bottom" or view is None:
+            return most
+        return max(most, min(WIDEST, SHARE * (view.width() + self.width())))
 
     def _forget_room(self) -> None:
         self.upright = False
@@ -158,9 +166,12 @@ class PlotAxis(pg.AxisItem):  # type: ignore[misc]
 
     def resizeEvent(self, event: Any = None) -> None:
         super().resizeEvent(event)
-        if self.words is None or self.orientation != "bottom":
+        if self.words is None:
             return
-        if self._crowded(self._longest) != self.upright:
+        if self.orientation == "left":
+            if round(min(self._longest, self._longest_word())) + 4 != self.textWidth:
+                self.fit_words()
+        elif self._crowded(self._longest) != self.upright:
             self.fit_words()
 
     def _crowded(self, longest: float) -> bool:
@@ -232,8 +243,8 @@ class PlotAxis(pg.AxisItem):  # type: ignore[misc]
         first, last = max(math.ceil(min(low, high)), 0), min(math.floor(max(low, high)), len(self.words) - 1)
         wanted = min(self._longest, LONGEST["bottom"]) + GAP if flat and not self.upright else metrics.height()
         room = int(length / max(wanted, 1))
-        step = every(math.ceil(abs(high - low)), min(room, NUMBERS) if self.numeric else room)
-        specs = []
+        step = every(math.ceil(abs(high - low) - 1e-6), min(room, NUMBERS) if self.numeric else room)
+        specs: list[tuple[QRectF, int, int]] = []
         for place in range(-(-first // step) * step, last + 1, step):
             share = (place - low) / (high - low)
             if flat:
@@ -246,10 +257,13 @@ class PlotAxis(pg.AxisItem):  # type: ignore[misc]
                 at = bounds.top() + (1 - share) * length
                 box = QRectF(bounds.left(), at - metrics.height() / 2, bounds.width() - 4, metrics.height())
                 flags = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-            across = LONGEST[self.orientation] if not flat or self.upright else wanted
-            text = metrics.elidedText(self.words[place], Qt.TextElideMode.ElideRight, across)
-            specs.append((box, flags.value, text))
-        return specs
+            specs.append((box, flags.value, place))
+        across = self.textWidth if not flat else LONGEST["bottom"] if self.upright else wanted
+        shown = [self.words[place] for _, _, place in specs]
+        texts = [metrics.elidedText(word, Qt.TextElideMode.ElideRight, across) for word in shown]
+        if len(set(texts)) < len(set(shown)):  # cut at the end they are the same: then that is where they differ
+            texts = [metrics.elidedText(word, Qt.TextElideMode.ElideMiddle, across) for word in shown]
+        return [(box, flags, text) for (box, flags, _), text in zip(specs, texts, strict=True)]
 
     def paint(self, p: QPainter, *_: Any) -> None:
         p.setRenderHint(QPainter.RenderHint.Antialiasing, False)

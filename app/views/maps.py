@@ -148,9 +148,17 @@ class MapItems:
 
 
 def fitting(text: str, metrics: QFontMetricsF, room: float) -> str:
-    """As many letters of ``text`` as have room; in a narrow cell they say more than an ellipsis would."""
+    """As much of ``text`` as has room: its first words where one of them fits, else letters.
+
+    In a narrow cell letters say more than an ellipsis would.
+    """
     if metrics.horizontalAdvance(text) <= room:
         return text
+    words = text.split(" ")
+    for count in range(len(words) - 1, 0, -1):  # "1.15 ±0.2 (3)" becomes "1.15", not "1.15 ±0."
+        first = " ".join(words[:count])
+        if first.strip() and metrics.horizontalAdvance(first) <= room:
+            return first
     if room > 60:
         return metrics.elidedText(text, Qt.TextElideMode.ElideRight, room)
     while text and metrics.horizontalAdvance(text) > room:

@@ -42,6 +42,18 @@ def test_overlaid_runs_get_a_plot_per_metric() -> None:
     assert [plot.names for plot in plots] == [("train",), ("test",)]
 
 
+def test_a_curve_whose_name_another_group_has_too_is_named_with_its_group() -> None:
+    declared = {
+        "shift": {"label": "Method", "group": "Shift", "unit": "nats"},
+        "control": {"label": "Random", "group": "Shift"},
+        "damage": {"label": "Method", "group": "Damage"},
+        "loss": {"label": "f: loss"},
+    }
+    assert [plot.title for plot in plots_of(declared, ["shift", "damage"])] == ["Shift: Method", "Damage: Method"]
+    assert [plot.title for plot in plots_of(declared, ["shift", "control"])] == ["Shift"]
+    assert plots_of(declared, ["loss"])[0].title == "f: loss", "f is a function"
+
+
 class Measured:
     """A workbench that knows metrics only; its plots are recorded instead of drawn."""
 

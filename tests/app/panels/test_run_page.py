@@ -202,7 +202,14 @@ def test_every_control_of_a_page_has_a_name(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("facts", "line"),
-    [({}, ""), ({"tokens_found": 100_000, "passes": 1.25, "nested": {"a": 1}}, "tokens found 100,000 · passes 1.25")],
+    [
+        ({}, ""),
+        (
+            {"layers": 4, "log_direction": "The logarithm is a direction: held-out R² 0.94 for log a, 0.2 more than a"},
+            "layers 4\nLog direction: The logarithm is a direction: held-out R² 0.94 for log a, 0.2 more than a",
+        ),
+        ({"tokens_found": 100_000, "passes": 1.25, "nested": {"a": 1}}, "tokens found 100,000 · passes 1.25"),
+    ],
 )
 def test_the_facts_line_has_the_plain_facts(facts: dict[str, object], line: str) -> None:
     assert facts_line(facts) == line

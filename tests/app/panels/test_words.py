@@ -70,6 +70,20 @@ def test_a_paused_run_shows_where_it_waits_and_no_rate() -> None:
     assert line == "Capturing · 5,000 tokens"
 
 
+def test_metrics_that_share_a_name_are_told_apart_by_their_groups() -> None:
+    declared = {
+        "shift": {"label": "Method", "unit": "nats", "group": "Shift"},
+        "shift_random": {"label": "Random", "unit": "nats", "group": "Shift"},
+        "damage": {"label": "Method", "group": "Damage"},
+        "damage_random": {"label": "Random", "group": "Damage"},
+        "accuracy": {"label": "Accuracy", "unit": "share", "group": "Shares"},
+    }
+    record = RunRecord("sweep-1", "steering-sweep", {}, state="finished")
+    last = {"shift": 1.5, "shift_random": 0.1, "damage": 0.02, "damage_random": 0.03, "accuracy": 0.5}
+    line = words.progress_line(record, None, last, {"metrics": declared})
+    assert line == "Shift: Method 1.5 nats, Random 0.1 nats · Damage: Method 0.02, Random 0.03 · Accuracy 50 %"
+
+
 def test_a_metric_that_is_not_finite_is_said_so() -> None:
     assert words.metric_value(float("nan"), "nats/token") == "not a number nats/token"
 

@@ -8,7 +8,7 @@ from PySide6.QtCore import Qt
 
 from app.views.lines import CurvesView
 from app.views.reduce import lonely, reduced, smoothed
-from engine.figures.kinds import Axis, Lines
+from engine.figures.kinds import Axis, Histogram, Lines
 from tests.app.views.conftest import click_data, has_colour, hover_data, settle
 from tests.figure_samples import SAMPLES
 
@@ -322,3 +322,26 @@ def test_circles_are_round_at_any_size_where_units_are_to_be_equal(show: Any, qt
         assert abs(across / up - 1) < 0.02
         (x0, x1), (y0, y1) = view.plot.box.viewRange()
         assert min(x1 - x0, y1 - y0) < 2.4, "the circle fills the shorter side"
+
+
+def test_words_that_begin_alike_are_cut_where_they_do_not_differ(show: Any) -> None:
+    groups = tuple(f"mean-difference of the rows, template: {word}" for word in ("asked", "talked", "how", "review"))
+    samples = np.random.default_rng(0).normal(size=(4, 30))
+    figure = Histogram(
+        title="t", x_axis=Axis("Slope"), y_axis=Axis("Rows"), groups=groups, samples=samples, violins=True
+    )
+    words = show(figure).plot.x_axis.shown_words
+    assert len(set(words)) == 4
+    assert all("…" in word for word in words)
+
+
+def test_each_of_three_groups_is_named_below_its_violin(show: Any) -> None:
+    groups = ("Negative", "Positive", "Negative, steered")
+    samples = np.random.default_rng(0).normal(size=(3, 30))
+    figure = Histogram(
+        title="t", x_axis=Axis("Projection"), y_axis=Axis("Rows"), groups=groups, samples=samples, violins=True
+    )
+    axis = show(figure).plot.x_axis
+    # pyqtgraph hands on ranges such as this one, which is wider than 3 by a rounding.
+    axis.range = [-0.6, 2.4000000000000004]
+    assert len(axis.shown_words) == 3

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PySide6.QtCore import QPointF, Qt
 
+from app.views.maps import fitting
 from engine.figures.cells import cell_table, levels
 from engine.figures.kinds import Axis, Heatmap, Images
 from engine.figures.palette import palette, rgb
@@ -259,3 +260,23 @@ def test_many_pictures_scroll(show: Any) -> None:
     assert len(view.tiles._pictures) < 60, "pictures that are not seen were drawn"
     view.tiles.choose(199)
     assert view.tiles.viewport().rect().contains(view.tiles.rectangle(199).toRect())
+
+
+@pytest.mark.parametrize(("room", "said"), [(200, "1.15 ±0.2 (3)"), (62, "1.15 ±0.2"), (30, "1.15")])
+def test_a_cell_has_whole_words_of_its_text_where_one_has_room(qapp: Any, room: int, said: str) -> None:
+    metrics = Widths(6)
+    assert fitting("1.15 ±0.2 (3)", metrics, room) == said  # type: ignore[arg-type]
+    assert fitting("unbroken", metrics, 26) == "unbr"  # type: ignore[arg-type]
+
+
+class Widths:
+    """A font of which every letter is as wide."""
+
+    def __init__(self, wide: int) -> None:
+        self.wide = wide
+
+    def horizontalAdvance(self, text: str) -> int:
+        return self.wide * len(text)
+
+    def elidedText(self, text: str, mode: Any, room: float) -> str:
+        return text[: int(room) // self.wide - 1] + "…"
