@@ -58,6 +58,9 @@ class ActivationViewer(Page):
         self.loading = LoadingBar()
         self.models = Choice()
         self.models.setAccessibleName("Model")
+        # No wider than it needs to be: the longest name of a session must not push the window's sides away.
+        self.models.setSizeAdjustPolicy(Choice.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.models.setMinimumContentsLength(19)
         self.facts = Line("Facts")
         set_role(self.facts, "muted")
         self.asker = Asker(workbench, f"{EXPERIMENT} {key}", EXPERIMENT, self)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from PySide6.QtGui import (
     QFont,
     QTextBlockFormat,
@@ -16,6 +18,7 @@ from PySide6.QtWidgets import QTextBrowser
 
 from app.theme import READABLE, XL, XS, L, M, S, Theme, body, mono
 
+MARKS = re.compile(r"`|(?<!\w)\*{1,2}(?=\w)|(?<=[\w.?!])\*{1,2}(?!\w)")  # of code and emphasis, not of a product
 LARGE = 1.25  # size of the first heading, in sizes of the body; the others are bold, the third muted
 
 
@@ -67,6 +70,11 @@ def show(browser: QTextBrowser, text: str, theme: Theme) -> None:
     outer.setRightMargin(max(XL, browser.viewport().width() - READABLE - 2 * XL) if not _has_table(browser) else XL)
     document.rootFrame().setFrameFormat(outer)
     browser.verticalScrollBar().setValue(place)
+
+
+def plain(text: str) -> str:
+    """One paragraph of Markdown as words on one line: without the marks of code and emphasis."""
+    return MARKS.sub("", " ".join(text.split()))
 
 
 def _has_table(browser: QTextBrowser) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtWidgets import QFrame, QSizePolicy, QVBoxLayout, QWidget
 
+from app.panels.markdown import plain
 from app.panels.panel import Page
 from app.panels.parts import Notice, ResponsiveGrid, button, label, row, section_label, title_label
 from app.theme import L, M, S, set_role
@@ -46,8 +47,7 @@ class ToyCard(QFrame):
         self.name = str(described["name"])
         self.setAccessibleName(str(described["title"]))
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
-        first = str(described["help"]).split("\n\n")[0].replace("\n", " ").replace("`", "")
-        more = label(first, role="muted")
+        more = label(plain(str(described["help"]).split("\n\n")[0]), role="muted")
         actions = [button("Train…", lambda: workbench.show_form(self.name), tip=f"The form of {described['title']}")]
         if finished:
             actions.append(

@@ -8,6 +8,7 @@ from PySide6.QtCore import QModelIndex, QSortFilterProxyModel, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QStandardItem, QStandardItemModel
 from PySide6.QtWidgets import QAbstractItemView, QLabel, QLineEdit, QTreeView, QVBoxLayout, QWidget
 
+from app.panels.markdown import plain
 from app.theme import S, set_role
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Chooser(QWidget):
 def _item(name: str, experiment: dict[str, Any]) -> QStandardItem:
     item = QStandardItem(experiment["title"])
     item.setData(name, NAME)
-    first = experiment["help"].split("\n\n")[0].replace("\n", " ")
+    first = plain(experiment["help"].split("\n\n")[0])
     item.setData(f"{experiment['title']} {name} {experiment['area']} {first}".lower(), SEARCH)
     item.setToolTip(f"{name}: {first}" if first else name)
     item.setData(experiment["title"], Qt.ItemDataRole.AccessibleTextRole)

@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
 )
 
 from app.icons import Dresser
+from app.panels.markdown import plain
 from app.theme import XS, L, M, S, heading, set_role, small
 from app.window import toys
 from app.window.chooser import Chooser
@@ -141,7 +142,7 @@ class Form(QWidget):
         self.edited = False
         self._hooks_of = ""
         self.title.setText(described["title"])
-        self.summary.setText(described["help"].split("\n\n")[0].replace("\n", " ").replace("`", ""))
+        self.summary.setText(plain(described["help"].split("\n\n")[0]))
         self.summary.setVisible(bool(self.summary.text()))
         self.fields = [make_field(entry, self._workbench) for entry in parameters(described["parameters"])]
         self._body = FormBody(self.fields)

@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from engine.session import Recovery
 
 SENTENCE = (
-    "Open a language model, look at what happens inside it, train dictionaries on its activations, "
-    "and keep everything in one session file."
+    "Open a language model, look at what happens inside it, steer what it writes, train dictionaries on its "
+    "activations, and keep everything in one session file."
 )
 CHOICES = (
     ("file.demo", "demo", "Open the demo session", "A small trained model with finished runs to look at"),
-    ("file.model", "models", "Open a model", "SmolLM2, a GGUF file, a folder or a Hugging Face id"),
+    (
+        "file.model",
+        "models",
+        "Open a model",
+        "Look inside and steer: SmolLM2, a GGUF file, a folder or a Hugging Face id",
+    ),
     ("file.toy", "train", "Toy models", "Small worlds with known answers, each trained in a minute"),
     ("file.open", "open", "Open a session…", "Go on with a .superscope file"),
 )

@@ -375,3 +375,11 @@ def test_smollm2_expects_paris_after_the_capital_of_france(bench: Bench) -> None
     settle(bench, viewer)
     assert viewer.pictures.map.figure.text[-1, -1] == "·Paris"
     assert viewer.pictures.map.figure.values.shape == (30, 6)
+
+
+def test_the_longest_name_of_a_model_does_not_widen_the_viewer(shared_bench: Bench) -> None:
+    viewer = shared_bench.open("activations", "demo")
+    before = viewer.models.minimumSizeHint().width()
+    viewer.models.addItem("A very long name of a model that somebody has trained for a very long time", "x")
+    assert viewer.models.minimumSizeHint().width() == before
+    assert viewer.models.sizeHint().width() == before

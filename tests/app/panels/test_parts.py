@@ -7,6 +7,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QWidget
 
+from app.panels.markdown import plain
 from app.panels.parts import Notice, ResponsiveGrid
 from app.panels.rows import Rows, RowsView
 
@@ -68,3 +69,17 @@ def test_chosen_rows_are_copied_as_a_spreadsheet_reads_them(qtbot) -> None:
     high = view.height()
     model.set_rows([["a", "1"]])
     assert view.height() < high
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (
+            "Does it hold a **belief** about *what\ngenerates* the tokens?",
+            "Does it hold a belief about what generates the tokens?",
+        ),
+        ("The output of `a * b` is 2*3", "The output of a * b is 2*3"),
+    ],
+)
+def test_words_of_a_help_page_stand_on_a_card_without_marks(written: str, read: str) -> None:
+    assert plain(written) == read
