@@ -33,6 +33,7 @@ PAIRED: tuple[Method, ...] = (
 SINGLE: tuple[Method, ...] = ("circular", "learned")  # rows are read once, not with both completions
 SPLIT = 1  # stream of the seed
 KEPT_PREPARED, KEPT_READ = 6, 6
+KEPT_TEXTS = 10_000  # texts whose activations are kept, at one place of a model
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +90,16 @@ def prepare_with(choice: Steering, prompts: PromptSet, model: OpenModel, run: Ru
 
     Rows are shared out half and half between those it is made from and those held out, by ``choice.seed``: see `split`.
     """
-    read_key = _read_key(choice, prompts, model)
-    made_for = (choice.method, choice.seed, choice.dictionary, choice.latent, choice.learned, choice.target)
-    key = (read_key, *made_for, str(run.work))
+    made_for = (
+        _digest(prompts),
+        choice.method,
+        choice.seed,
+        choice.dictionary,
+        choice.latent,
+        choice.learned,
+        choice.target,
+    )
+    key = (_read_key(choice, model), *made_for, str(run.work))
     return _prepared.get(key, lambda: _prepare(choice, prompts, model, run))
 
 
@@ -127,7 +135,7 @@ def split(prompts: PromptSet, seed: int, *, every_class: bool) -> npt.NDArray[np
 
 
 _prepared: Kept[Prepared] = Kept(KEPT_PREPARED)
-_read: Kept[Tensor] = Kept(KEPT_READ)
+_read: Kept[dict[tuple[str, str, str], Tensor]] = Kept(KEPT_READ)  # by text, as some rows of a set may be new
 
 
 def _prepare(choice: Steering, prompts: PromptSet, model: OpenModel, run: Run) -> Prepared:
@@ -237,37 +245,35 @@ def _activations(
     """Activations (n, width) float64 of ``rows`` with their positive or negative completions; kept between methods."""
     from engine.steering.rows import read
 
-    def make() -> Tensor:
-        run.stage(f"Reading {len(rows):,} prompts")
-        chosen = [prompts.rows[row] for row in rows]
-        return read(
-            model,
-            [row.prompt for row in chosen],
-            [row.positive if which == "positive" else row.negative for row in chosen],
-            [row.suffix for row in chosen],
-            hook=choice.hook,
-            read_at=choice.read_at,
-            prepend_bos=choice.prepend_bos,
-            run=run,
-        )
+    chosen = [prompts.rows[row] for row in rows]
+    texts = [(row.prompt, row.positive if which == "positive" else row.negative, row.suffix) for row in chosen]
+    kept = _read.get(_read_key(choice, model), dict)
+    known = {text: kept[text] for text in texts if text in kept}
+    missing = [text for text in dict.fromkeys(texts) if text not in known]
+    if missing:
+        run.stage(f"Reading {len(missing):,} prompts")
+        heads, completions, suffixes = zip(*missing, strict=True)
+        found = read(
+            model, heads, completions, suffixes, hook=choice.hook, read_at=choice.read_at,
+            prepend_bos=choice.prepend_bos, run=run,
+        )  # fmt: skip
+        known |= dict(zip(missing, found, strict=True))
+        if len(kept) + len(missing) > KEPT_TEXTS:
+            kept.clear()
+        kept.update(known)
+    return torch.stack([known[text] for text in texts]).double().numpy()
 
-    found = _read.get((*_read_key(choice, prompts, model), rows, which), make)
-    return found.double().numpy()
+
+def _read_key(choice: Steering, model: OpenModel) -> tuple[Hashable, ...]:
+    """By what activations of a text are told from others."""
+    facts = model.facts
+    return (facts.source_hash, facts.dtype, facts.device, choice.hook, choice.read_at, choice.prepend_bos)
 
 
-def _read_key(choice: Steering, prompts: PromptSet, model: OpenModel) -> tuple[Hashable, ...]:
-    """By what activations, and what follows from them, are told from others."""
+def _digest(prompts: PromptSet) -> str:
+    """Tells a prompt set from others."""
     digest = hashlib.sha256(repr((prompts.name, prompts.classes, prompts.cyclic)).encode())
     for row in prompts.rows:
         texts = (row.prompt, row.positive, row.negative, row.suffix, row.label, tuple(row.factors.items()))
         digest.update(repr(texts).encode())
-    facts = model.facts
-    return (
-        facts.source_hash,
-        facts.dtype,
-        facts.device,
-        choice.hook,
-        choice.read_at,
-        choice.prepend_bos,
-        digest.hexdigest(),
-    )
+    return digest.hexdigest()

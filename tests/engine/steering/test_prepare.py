@@ -18,6 +18,7 @@ from engine.steering import learned, prepare, rows
 from engine.steering.choices import Method, Steering
 from engine.steering.errors import SteeringError
 from engine.steering.interventions import LatentAdd, Rotation, RotationTo, activation
+from engine.steering.samples import swapped
 from engine.steering.strengths import describe, strength_label
 from engine.text.prompt_sets import PromptRow, PromptSet
 
@@ -151,9 +152,27 @@ def test_another_method_reads_no_activation_again(tiny: OpenModel, run: Run, mon
     ]
     assert len({id(one) for one in (first, *others)}) == 5
     assert len(calls) == 2
-    prepare.prepare_with(choice, pairs(positive="b"), tiny, run)  # other texts under the same name
+    prepare.prepare_with(choice, pairs(positive="b"), tiny, run)  # positive rows are new
+    assert len(calls) == 3
     prepare.prepare_with(choice.model_copy(update={"hook": "blocks.1.hook_resid_post"}), pairs(), tiny, run)
-    assert len(calls) == 6
+    assert len(calls) == 5
+
+
+def test_the_control_with_swapped_completions_reads_nothing_and_has_the_rows_swapped(
+    tiny: OpenModel, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice, prompts = Steering(hook=HOOK, read_at="answer"), pairs()
+    prepare.prepare_with(choice, prompts, tiny, run)
+    calls = []
+    real = rows.read
+    monkeypatch.setattr(rows, "read", lambda *given, **options: calls.append(1) or real(*given, **options))
+    mixed = swapped(prompts, np.random.default_rng(0))
+    kept = prepare.prepare_with(choice, mixed, tiny, run)
+    assert not calls
+    prepare.forget()
+    again = prepare.prepare_with(choice, mixed, tiny, run)
+    assert calls
+    assert torch.allclose(kept.bank, again.bank, atol=1e-5)
 
 
 def test_the_random_control_is_as_long_as_what_it_controls(tiny: OpenModel, run: Run) -> None:
