@@ -109,7 +109,7 @@ class LineField(Field):
     def __init__(self, parameter: Parameter) -> None:
         self.line = QLineEdit()
         super().__init__(parameter, self.line)
-        if parameter.optional:
+        if parameter.may_be_empty:
             self.line.setPlaceholderText(parameter.nothing)
         self.line.textEdited.connect(self._edited)
 
@@ -270,6 +270,8 @@ class ComboField(Field):
         line = self.combo.lineEdit()
         assert line is not None
         line.setAccessibleName(label_of(parameter.name))
+        if parameter.may_be_empty:
+            line.setPlaceholderText(parameter.nothing)
         self.combo.editTextChanged.connect(self._edited)
 
     def text(self) -> str:
@@ -303,6 +305,8 @@ class HookField(Field):
         font.setPointSizeF(small().pointSizeF())
         self.line.setFont(font)
         super().__init__(parameter, self.line)
+        if parameter.may_be_empty:
+            self.line.setPlaceholderText(parameter.nothing)
         self._names = QStringListModel(self)
         completer = QCompleter(self._names, self)
         completer.setFilterMode(Qt.MatchFlag.MatchContains)

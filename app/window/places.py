@@ -79,9 +79,6 @@ class ReferenceField(ThingField):
         from app.window.references import SECTION
 
         super().__init__(parameter, workbench, SECTION[parameter.widget])
-        line = self.combo.lineEdit()
-        if line is not None and (parameter.optional or parameter.default == ""):
-            line.setPlaceholderText(parameter.nothing)
 
     def values(self) -> list[Any]:
         from app.window.references import check

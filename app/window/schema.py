@@ -55,6 +55,11 @@ class Parameter:
         return found[1].strip() if found else "not set"
 
     @property
+    def may_be_empty(self) -> bool:
+        """Whether a field with nothing in it is a choice, whose meaning is `nothing`."""
+        return self.optional or (self.default in ("", []) and "empty: " in self.description)
+
+    @property
     def unit(self) -> str:
         return str(self.schema.get("unit", ""))
 

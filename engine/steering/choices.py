@@ -55,11 +55,13 @@ class Steering(Parameters):
     ] = "all"
     dictionary: str = Field(
         "",
-        description="Dictionary for feature-add and feature-clamp: its id in this session, or demo",
+        description="Dictionary for feature-add and feature-clamp: its id in this session, or demo; empty: for latents only",
         json_schema_extra={"widget": "session-dictionary"},
     )
     latent: int = Field(0, ge=0, description="Latent of that dictionary", json_schema_extra={"unit": "index"})
-    learned: str = Field("", description="Run of learned-steering whose network the method learned takes")
+    learned: str = Field(
+        "", description="Run of learned-steering whose network the method learned takes; empty: for learned only"
+    )
     target: str = Field(
         "", description="Label to which the methods circular and learned move a prompt; empty: the next"
     )

@@ -22,7 +22,7 @@ class SteeringSweep(Steering):
         [],
         max_length=8,
         description="Further methods to compare with method, by name; a random vector and shuffled completions or labels "
-        "always stand beside them as controls",
+        "always stand beside them as controls; empty: none",
     )
     strengths: int = Field(7, ge=7, le=31, description="Strengths at equal distances, one of them 0")
     low: float = Field(-1.5, ge=-100, lt=0, description="Lowest strength")

@@ -243,3 +243,13 @@ def test_a_switch_that_may_be_neither_offers_so_and_begins_with_it(filled: Fille
     assert [field.combo.itemText(place) for place in range(3)] == ["by size", "yes", "no"]
     filled.choose("hand_built", "yes")
     assert field.values() == [True]
+
+
+def test_fields_that_may_be_empty_say_what_they_mean_then(filled: Filled) -> None:
+    filled.form._workbench.catalogue = {"steering-sweep": find("steering-sweep").describe()}
+    filled.form.show_experiment("steering-sweep")
+    assert filled.field("target").line.placeholderText() == "the next"
+    assert filled.field("learned").line.placeholderText() == "for learned only"
+    assert filled.field("dictionary").combo.lineEdit().placeholderText() == "for latents only"
+    assert filled.field("methods").line.placeholderText() == "none"
+    assert filled.field("prompts").combo.lineEdit().placeholderText() == ""
