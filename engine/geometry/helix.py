@@ -6,6 +6,7 @@ so that whoever uses it later (to patch activations, for example) can keep to nu
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,18 +50,25 @@ def pca(activations: Array, dims: int = DIMS) -> Pca:
         raise GeometryError("The activations hold values that are not finite; use dtype float32 or another hook point.")
     mean = x.mean(axis=0)
     centred = x - mean
-    n, width = x.shape
-    if n > 2 * width:
-        squares, vectors = np.linalg.eigh(centred.T @ centred)
-        squares, components = squares[::-1], vectors.T[::-1]
-    else:
-        _, singular, components = np.linalg.svd(centred, full_matrices=False)
-        squares = singular**2
+    n = len(x)
+    squares, components = _squares(centred)
     rank = int((squares > 1e-12 * max(squares[0], 1e-300)).sum()) if len(squares) else 0
     if rank == 0 or squares[0] <= 1e-24 * max(float(np.square(mean).sum()), 1e-300):
         raise GeometryError("All activations are equal, so there is nothing to fit; choose another hook point.")
     kept = max(min(dims, rank, n - 1), 1)
     return Pca(mean, np.ascontiguousarray(components[:kept]), np.asarray(squares[:kept] / max(n - 1, 1)))
+
+
+def _squares(centred: Array) -> tuple[Array, Array]:
+    """Squared singular values and right singular vectors of ``centred`` (n, width), the largest first."""
+    n, width = centred.shape
+    if n <= 2 * width:
+        # LAPACK's divide and conquer may fail on rows of which many are equal; then the longer way serves.
+        with contextlib.suppress(np.linalg.LinAlgError):
+            _, singular, components = np.linalg.svd(centred, full_matrices=False)
+            return singular**2, components
+    squares, vectors = np.linalg.eigh(centred.T @ centred)
+    return squares[::-1], vectors.T[::-1]
 
 
 def pca_project(activations: Array, found: Pca, dims: int | None = None) -> Array:

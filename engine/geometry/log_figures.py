@@ -88,10 +88,11 @@ def angles(
     order = np.argsort(x)
     beside = (
         ", lines in a and √a, the helix and the last digit (from 30 numbers on: what repeats along a would else look like an "
-        "angle of log a). What the same search finds along a and √a is dashed as well: a code of the logarithm exceeds it"
+        "angle of log a). Level lines: the highest that the same search finds along a and √a, which a code of log a exceeds"
         if logarithm
         else ""
     )
+    flat = {name: float(one.gain[one.strongest]) for name, one in (rivals or {}).items()}
     axis = Axis("Angular frequency ω of log a", "radians per e-fold") if logarithm else Axis("Period", "numbers", "log")
     return Lines(
         title="Angles of the logarithm" if logarithm else "Angles of the number itself (positive control)",
@@ -103,11 +104,10 @@ def angles(
         "line and no code.",
         x_axis=axis,
         y_axis=Axis("Gain of R²", "share of variance"),
-        series=("activations", "planted"),
+        series=("activations", "planted", *(f"highest along {name}" for name in flat)),
         x=x[order],
-        y=np.stack([found.gain[order], planted.gain[order]]),
-        reference={"95 % of the highest when shuffled": found.threshold}
-        | {f"highest along {name}": float(one.gain[one.strongest]) for name, one in (rivals or {}).items()},
+        y=np.stack([found.gain[order], planted.gain[order], *(np.full(len(x), height) for height in flat.values())]),
+        reference={"95 % of the highest when shuffled": found.threshold},
     )
 
 

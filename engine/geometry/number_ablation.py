@@ -18,8 +18,9 @@ from torch import Tensor
 from engine.geometry import probes
 from engine.geometry.errors import GeometryError
 from engine.geometry.helix import Pca, Points, pca
-from engine.geometry.number_patching import read
-from engine.geometry.number_sums import Sums, answered, last_logits
+from engine.geometry.number_passes import ChangeOf, passes
+from engine.geometry.number_reading import Prefixes, read_prefixes
+from engine.geometry.number_sums import Sums, answered
 
 if TYPE_CHECKING:
     from engine.models.opening import OpenModel
@@ -167,39 +168,39 @@ def ablation(
         GeometryError: as `value_directions`.
         ModelError: there is no such hook point.
     """
-    points = read(model, sums, hook, run)
+    prompts_read = Prefixes.of(sums.ids, sums.position)
+    ((_, read),) = read_prefixes(model, prompts_read, [hook], run)
+    points = Points(sums.a, read[prompts_read.index])
     found = dict(value_directions(points) if directions is None else directions)
     x = points.x.astype(np.float64)
     mean = x.mean(axis=0)
     rows = np.sort(random.permutation(len(sums.a))[:prompts])
-
-    def after(direction: Array) -> tuple[Array, Array]:
-        change = mean_ablation(direction, mean)
-        logits = last_logits(
-            model,
-            sums.ids[rows],
-            sums.end[rows],
-            hook=hook,
-            change=lambda _: change,
-            where=lambda batch: sums.where(rows[batch]),
-            run=run,
-        )
-        _, log_probability, right = answered(logits, sums.token[rows])
-        return log_probability - sums.log_probability[rows], right
-
-    changes, dealt, cosines, shares = [], [], [], []
-    for number, u in enumerate(found.values()):
-        variance = removed(u, x)
-        shares.append(variance / float(x.var(axis=0).sum()))
-        changes.append(after(u))
-        others = matched_directions(x, variance, random, draws)
-        cosines.append(np.abs(others @ u))
-        dealt.append([after(other) for other in others])
-        if run is not None:
-            run.progress(number + 1, len(found), "directions")
+    variances = [removed(u, x) for u in found.values()]
+    others = [matched_directions(x, variance, random, draws) for variance in variances]
+    vectors = [vector for u, dealt in zip(found.values(), others, strict=True) for vector in (u, *dealt)]
+    changes, right = _after(model, sums, hook, rows, vectors, mean, run)
+    changes, right = (part.reshape(len(found), 1 + draws, len(rows)) for part in (changes, right))
     return AblationResults(
-        tuple(found), hook, np.array(shares), sums.log_probability[rows], sums.right[rows],
-        np.stack([change for change, _ in changes]), np.stack([right for _, right in changes]),
-        np.array([[change for change, _ in one] for one in dealt]), np.array([[right for _, right in one] for one in dealt]),
-        np.array(cosines), sums,
+        tuple(found), hook, np.array(variances) / float(x.var(axis=0).sum()), sums.log_probability[rows],
+        sums.right[rows], changes[:, 0], right[:, 0], changes[:, 1:], right[:, 1:],
+        np.array([np.abs(dealt @ u) for dealt, u in zip(others, found.values(), strict=True)]), sums,
     )  # fmt: skip
+
+
+def _after(
+    model: OpenModel, sums: Sums, hook: str, rows: Array, vectors: list[Array], mean: Array, run: Run | None
+) -> tuple[Array, Array]:
+    """(vectors, rows) change of the right answer's log probability, and whether it is still given, without each vector."""
+
+    def without(vector: Array) -> ChangeOf:
+        change = mean_ablation(vector, mean)
+        return lambda _: change
+
+    found, right = np.zeros((1 + len(vectors), len(rows))), np.zeros((1 + len(vectors), len(rows)), bool)
+    ids, ends, positions = (part[rows] for part in (sums.ids, sums.end, sums.position))
+    changes = [without(vector) for vector in vectors]
+    for batch, number, logits in passes(model, ids, ends, hook=hook, positions=positions, changes=changes, run=run):
+        _, found[number, batch], right[number, batch] = answered(logits, sums.token[rows[batch]])
+        if run is not None and number == len(vectors):
+            run.progress(int(batch[-1]) + 1, len(rows), "prompts")
+    return found[1:] - found[0], right[1:]

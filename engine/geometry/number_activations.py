@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -11,8 +12,10 @@ import numpy.typing as npt
 
 from engine.geometry.errors import GeometryError
 from engine.geometry.helix import Points
-from engine.models.capture import capture
+from engine.geometry.number_reading import Prefixes, read_prefixes
 from engine.models.network import NetworkBridge
+from engine.models.references import parse
+from engine.models.toys import stored
 from engine.text.errors import TextError
 from engine.text.numbers import NumberPrompts, Place, check_template, number_prompts, number_tokens, whole_hundreds
 
@@ -23,9 +26,8 @@ if TYPE_CHECKING:
 Array: TypeAlias = npt.NDArray[Any]
 Numbers: TypeAlias = Literal["auto", "single tokens", "digits in several tokens"]
 LARGEST_SINGLE, LARGEST_SEVERAL = 299, 99
+FEWEST = 4  # numbers of a toy, below which what it was kept with says nothing of operands
 ENOUGH = 20  # numbers of one token from which on those of several tokens are not needed
-AT_ONCE = 400_000_000  # bytes of activations that are kept at a time
-BATCH = 64  # prompts in one forward pass
 
 
 @dataclass(frozen=True)
@@ -137,22 +139,21 @@ def choose(
     return Chosen(prompts, single, len(found.values), asked + 1, written)
 
 
+def operands(model: OpenModel, work: Path | None) -> int | None:
+    """The largest number that a toy of sums was trained to add; larger ones are its answers only. None for other models."""
+    reference = parse(model.reference)
+    if reference.kind != "toy":
+        return None
+    count = stored(reference, work)[0].get("numbers")
+    return count - 1 if isinstance(count, int) and count >= FEWEST else None
+
+
 def read(model: OpenModel, prompts: NumberPrompts, hooks: Sequence[str], run: Run) -> Iterator[tuple[str, Points]]:
-    """Points of the numbers at each of ``hooks``, in their order; as many at a time as memory holds.
+    """Points of the numbers at each of ``hooks``, in their order; a row for each prompt that differs up to where it is read.
 
     Raises:
         ModelError: there is no such hook point, it has no vector per token, or the prompts are too long.
     """
-    rows = np.arange(len(prompts.ids))
-    widest = max(model.check_hook(hook) for hook in hooks)
-    together = max(AT_ONCE // (4 * widest * len(rows)), 1)
-    for first in range(0, len(hooks), together):
-        part = list(hooks[first : first + together])
-        kept = {hook: np.empty((len(rows), model.check_hook(hook)), np.float32) for hook in part}
-        for chosen, activations in capture(model, prompts.ids, part, batch=BATCH, run=run):
-            places = prompts.positions[chosen]
-            for hook, found in activations.items():
-                picked = found[np.arange(len(places)), places]
-                kept[hook][chosen] = picked.cpu().numpy()
-        for hook in part:
-            yield hook, Points(prompts.values, kept.pop(hook))
+    different = Prefixes.of(prompts.ids, prompts.positions)
+    for hook, x in read_prefixes(model, different, hooks, run):
+        yield hook, Points(prompts.values[different.first], x)

@@ -12,8 +12,8 @@ from engine.geometry.number_ablation import AblationResults
 from engine.geometry.number_patching import PatchResults, interval
 
 Array: TypeAlias = npt.NDArray[Any]
-EFFECT = Axis("Logit of the other answer, patched minus clean", "logits")
-CHANGE = Axis("Log probability of the answer, ablated minus clean", "nats")
+EFFECT = Axis("Change of the other answer", "logits")
+CHANGE = Axis("Change of the answer", "nats")
 
 
 def figures(found: PatchResults, random: np.random.Generator) -> dict[str, Figure]:
@@ -33,7 +33,8 @@ def about(found: PatchResults) -> str:
     return (
         f"n = {n} pairs of sums with the same b and different answers, both given by the model, which answers "
         f"{int(sums.right.sum()):,} of {len(sums.right):,} with an answer of one token ({sums.asked:,} were asked). At the token "
-        "of a the activation is replaced by that of the other number. Ceiling: its activation as it is. Floor: the mean of all "
+        "of a the activation is replaced by that of the other number; effect: logit of the other answer, patched minus clean. "
+        "Ceiling: its activation as it is. Floor: the mean of all "
         f"numbers; control: a helix fitted to shuffled numbers. Fits saw {len(found.train)} numbers; in {unseen} pairs the other "
         f"number is one of the {len(found.held)} held out."
     )
@@ -101,7 +102,7 @@ def table(found: PatchResults, random: np.random.Generator) -> Table:
     )  # fmt: skip
     return Table(
         title="Patching in numbers",
-        note=f"{about(found)} Effect: {EFFECT.label.lower()}. 95 %: bootstrap over pairs. PCA-k gives back the "
+        note=f"{about(found)} 95 %: bootstrap over pairs. PCA-k gives back the "
         "other number's own activation on the first k components of the fitted numbers, or on all of them where there are fewer; "
         "fits predict it from the number alone.",
         axes=axes,
@@ -119,7 +120,8 @@ def about_ablation(found: AblationResults) -> str:
     draws, n = found.random_changes.shape[1:]
     return (
         f"n = {n} prompts for {found.sums.operation}, of which {int(found.clean_right.sum())} are answered rightly without an "
-        f"edit. At the token of a at {found.hook} the component along a direction is set to its mean. Control: {draws} random "
+        f"edit. At the token of a at {found.hook} the component along a direction is set to its mean; change: log probability of "
+        f"the answer, ablated minus clean. Control: {draws} random "
         "directions among the principal components that remove exactly as much variance each."
     )
 
@@ -165,7 +167,7 @@ def ablation_table(found: AblationResults, random: np.random.Generator) -> Table
     )  # fmt: skip
     return Table(
         title="Ablation in numbers",
-        note=f"{about_ablation(found)} Change: {CHANGE.label.lower()}, mean with its 95 % bootstrap over prompts, and quantiles "
+        note=f"{about_ablation(found)} Change: mean with its 95 % bootstrap over prompts, and quantiles "
         "over prompts. p: share of random directions that do at least as much harm, counted with the direction itself. Where a "
         "random direction has a large cosine with it, as directions of very large variance have to, the control says little.",
         axes=axes,

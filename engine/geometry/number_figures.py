@@ -43,12 +43,12 @@ class LayerScores:
 
 
 HELD = (
-    ("helix", "helix, held-out numbers"),
-    ("PCA", "PCA of as many dimensions, held-out"),
-    ("polynomial", "polynomial of as many columns, held-out"),
+    ("helix", "helix, held-out"),
+    ("PCA", "PCA, held-out"),
+    ("polynomial", "polynomial, held-out"),
     ("random periods", "random periods, held-out"),
-    ("last digit", "last digit alone, held-out"),
-    ("digits", "each digit by itself, held-out"),
+    ("last digit", "last digit, held-out"),
+    ("digits", "digits, held-out"),
 )
 
 
@@ -57,7 +57,7 @@ def layers(rows: Sequence[LayerScores], numbers: str) -> Lines:
     x = np.array([row.layer for row in rows], dtype=np.float64)
     flat = np.full(len(rows), np.nan)
     series: list[tuple[str, Array, Array, Array]] = [
-        ("helix, all numbers fitted", np.array([row.in_sample["helix"] for row in rows]), flat, flat)
+        ("helix, all fitted", np.array([row.in_sample["helix"] for row in rows]), flat, flat)
     ]
     for name, label in HELD:
         if name not in rows[0].held:
@@ -66,14 +66,15 @@ def layers(rows: Sequence[LayerScores], numbers: str) -> Lines:
         low, high = np.array([one.low for one in found]), np.array([one.high for one in found])
         series.append((label, np.array([one.r2 for one in found]), low, high))
     shuffled = np.stack([row.shuffled for row in rows])
-    series.append(("helix, numbers shuffled", shuffled.mean(axis=1), shuffled.min(axis=1), shuffled.max(axis=1)))
-    series.append(("noise, by its formula", np.array([row.noise for row in rows]), flat, flat))
+    series.append(("helix, shuffled", shuffled.mean(axis=1), shuffled.min(axis=1), shuffled.max(axis=1)))
+    series.append(("noise formula", np.array([row.noise for row in rows]), flat, flat))
     names, y, lows, highs = zip(*series, strict=True)
     return Lines(
         title="Fits of numbers by layer",
         note=f"{numbers} Share of the variance of activations that each fit explains. Held-out: a fifth of the numbers "
         "with all their prompts at a time, PCA fitted without them; bands are 95 % over 1,000 resamples of the "
-        f"numbers, for random periods over {DRAWS} draws of as many periods from 2 to 100. Shuffled: mean and range of "
+        f"numbers, for random periods over {DRAWS} draws of as many periods from 2 to 100. PCA has as many dimensions as the "
+        "helix, a polynomial as many columns; digits are each by itself, or the last one alone. Shuffled: mean and range of "
         f"{DRAWS} orders of the numbers, all fitted; noise by its formula: (columns - 1) / (numbers - 1) of the "
         "variance between numbers. A value below 0 is worse than the mean. Layer 0 is before the first block.",
         x_axis=Axis("Layer", "blocks"),
@@ -237,7 +238,14 @@ def components(scores: Scores, where: Where) -> Bars:
 def fits(scores: Scores, points: Points, where: Where) -> Table:
     """R² of the helix and of each control."""
     q = scores.fit.design.columns
-    sizes = {"helix": q, "circle": q - 1, "linear": 2, "polynomial": q, "PCA": q, "random periods": float("nan")}
+    sizes = {
+        "helix": q,
+        "circle": q - 1,
+        "linear": 2,
+        "polynomial": q,
+        "PCA": q,
+        "random periods": 2 * len(scores.fit.design.periods) + 2,
+    }
     sizes |= {"last digit": 10, "digits": 10 * len(str(int(points.distinct.max())))}
     names = list(scores.in_sample)
     held = [scores.held[name] for name in names]

@@ -37,7 +37,11 @@ class NumberHelix(Parameters):
         "single tokens where there are at least 20",
     )
     largest: int | None = Field(
-        None, ge=9, le=9_999, description="Largest number; empty: 299, for several tokens 99, cut to whole hundreds"
+        None,
+        ge=9,
+        le=9_999,
+        description="Largest number; empty: 299, for several tokens 99, cut to whole hundreds; of a toy of sums its "
+        "largest operand",
     )
     template: str = Field(
         "",
@@ -133,7 +137,7 @@ def number_helix(p: NumberHelix, run: Run) -> None:
     tell are left out. *digits* among the fits is the rival: a digit at each place by itself. A template `{a}+{b}=` reads a
     in sums, all prompts of a number held out together.
 
-    **Cause.** With `pairs` the activation at a in a sum is replaced by what each fit predicts for another number, at up to 8
+    **Cause.** With `pairs` the activation at a in a sum is replaced by what each fit predicts for another number, at up to 6
     hook points: *patching* shows how far the answer follows, *patched-pairs* each pair, and *ablation* what taking out the
     directions of a and log a does, beside random directions that remove as much variance.
 
@@ -171,8 +175,9 @@ def _of_model(p: NumberHelix, run: Run) -> None:
     from engine.models.opening import open_model
 
     model = open_model(p.model, device=p.device, dtype=p.dtype, run=run, work=run.work)
+    largest = number_activations.operands(model, run.work) if p.largest is None else p.largest
     chosen = number_activations.choose(
-        model, np.random.default_rng([p.seed, 1]), numbers=p.numbers, largest=p.largest, template=p.template,
+        model, np.random.default_rng([p.seed, 1]), numbers=p.numbers, largest=largest, template=p.template,
         place=p.place, others=p.others, prepend_bos=p.prepend_bos,
     )  # fmt: skip
     hooks = _hooks(p, model)

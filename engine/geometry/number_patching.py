@@ -19,8 +19,9 @@ from engine.geometry import probes
 from engine.geometry.errors import GeometryError
 from engine.geometry.helix import DIMS, Points, fit_points, pca, pca_project
 from engine.geometry.number_design import PERIODS, design, resolved
-from engine.geometry.number_sums import BATCH, Sums, answered, ask, last_logits
-from engine.models.capture import capture
+from engine.geometry.number_passes import ChangeOf, passes
+from engine.geometry.number_reading import Prefixes, read_prefixes
+from engine.geometry.number_sums import Sums, answered, ask
 
 if TYPE_CHECKING:
     from engine.models.opening import OpenModel
@@ -109,15 +110,6 @@ def draw_pairs(sums: Sums, held: Array, count: int, random: np.random.Generator)
     return Pairs(found[0, chosen], found[1, chosen], unseen[chosen])
 
 
-def read(model: OpenModel, sums: Sums, hook: str, run: Run | None = None) -> Points:
-    """Activations of the number a at ``hook``, one row per prompt."""
-    kept = np.empty((len(sums.a), model.check_hook(hook)), np.float32)
-    for chosen, activations in capture(model, sums.ids, [hook], batch=BATCH, run=run):
-        places = sums.position[chosen]
-        kept[chosen] = activations[hook][np.arange(len(places)), places].cpu().numpy()
-    return Points(sums.a, kept)
-
-
 def replacements(
     points: Points,
     rows: Array,
@@ -184,45 +176,32 @@ def patching(
     fitted, held = split(known, random) if train is None else (np.intersect1d(known, train), np.setdiff1d(known, train))
     drawn = draw_pairs(sums, held, pairs, random)
     used = resolved(known, periods)
+    prompts = Prefixes.of(sums.ids, sums.position)
+    token, rows = sums.token[drawn.other], prompts.index[drawn.other]
+    ids, ends, positions = (part[drawn.clean] for part in (sums.ids, sums.end, sums.position))
     effects, rights = [], []
-    names: tuple[str, ...] = ()
-    parameters: tuple[float, ...] = ()
-    clean = last_logits(model, sums.ids[drawn.clean], sums.end[drawn.clean], run=run)
-    token = sums.token[drawn.other]
-    before, _, _ = answered(clean, token)
-    for number, hook in enumerate(hooks):
-        points = read(model, sums, hook, run)
-        given = replacements(points, drawn.other, fitted, random, periods=used, dims=dims)
-        names, parameters = tuple(given), tuple(count for count, _ in given.values())
-        rows = []
-        for place, (_, x) in enumerate(given.values()):
-            rows.append(_patched(model, sums, drawn.clean, token, hook, x, run))
-            if run is not None:
-                run.progress(number * len(given) + place + 1, len(hooks) * len(given), "patches")
-        effects.append([logit - before for logit, _ in rows])
-        rights.append([right for _, right in rows])
+    given: dict[str, tuple[float, Array]] = {}
+    for number, (hook, x) in enumerate(read_prefixes(model, prompts, list(hooks), run)):
+        points = Points(sums.a[prompts.first], x)
+        given = replacements(points, rows, fitted, random, periods=used, dims=dims)
+        logit, right = np.zeros((1 + len(given), len(token))), np.zeros((1 + len(given), len(token)), bool)
+        changes = [_placing(model, x) for _, x in given.values()]
+        for batch, method, logits in passes(model, ids, ends, hook=hook, positions=positions, changes=changes, run=run):
+            logit[method, batch], _, right[method, batch] = answered(logits, token[batch])
+            if run is not None and method == len(given):
+                run.progress(number * len(token) + int(batch[-1]) + 1, len(hooks) * len(token), "pairs")
+        effects.append(logit[1:] - logit[0])
+        rights.append(right[1:])
     return PatchResults(
-        names, parameters, tuple(hooks), tuple(hooks.values()), np.array(effects), np.array(rights), sums, drawn,
-        fitted, held,
+        tuple(given), tuple(count for count, _ in given.values()), tuple(hooks), tuple(hooks.values()),
+        np.array(effects), np.array(rights), sums, drawn, fitted, held,
     )  # fmt: skip
 
 
-def _patched(
-    model: OpenModel, sums: Sums, clean: Array, token: Array, hook: str, x: Array, run: Run | None
-) -> tuple[Array, Array]:
-    """Logits (pairs,) of ``token`` and whether it is answered, with activations ``x`` (pairs, width) at the number a."""
+def _placing(model: OpenModel, x: Array) -> ChangeOf:
+    """Puts rows of ``x`` (pairs, width) in the place of activations."""
     placed = torch.from_numpy(np.array(x, dtype=np.float32)).to(model.device)
-    logits = last_logits(
-        model,
-        sums.ids[clean],
-        sums.end[clean],
-        hook=hook,
-        change=lambda rows: lambda _: placed[torch.from_numpy(rows)],
-        where=lambda rows: sums.where(clean[rows]),
-        run=run,
-    )
-    logit, _, right = answered(logits, token)
-    return logit, right
+    return lambda rows: lambda _: placed[torch.from_numpy(rows).to(placed.device)]
 
 
 def interval(samples: Array, random: np.random.Generator) -> tuple[Array, Array]:

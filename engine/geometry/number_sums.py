@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from engine.geometry.errors import GeometryError
-from engine.models.editing import edited_logits
+from engine.geometry.number_passes import passes
 from engine.text.numbers import check_template, number_prompts
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from engine.runs.run import Run
 
 Array: TypeAlias = npt.NDArray[Any]
-BATCH = 32  # prompts in one forward pass, between which a run can be stopped
 OTHERS = 25  # second numbers b, all asked with each a
 TIMES = ("*", "×", "times", "·")
 
@@ -50,10 +49,6 @@ class Sums:
     right: Array
     asked: int
     operation: str
-
-    def where(self, rows: Array) -> Tensor:
-        """(rows, length) bool: the token of a."""
-        return torch.from_numpy(np.arange(self.ids.shape[1]) == self.position[rows, None])
 
 
 def operation(template: str) -> tuple[str, Callable[[Array, Array], Array]]:
@@ -86,74 +81,76 @@ def ask(
     """
     if not check_template(template):
         raise GeometryError(f"The template “{template}” asks for no sum; give it a second number, as in {{a}}+{{b}}=.")
-    second = np.sort(random.choice(values, min(others, len(values)), replace=False))
+    name, combine = operation(template)
+    known = [_Answers(model, glue) for glue in ("", " ")]
+    second = _second(known, template, values, combine, random, others)
     pairs = [(int(a), int(b)) for a in values for b in second]
     bos = model.bos if prepend_bos else None
     found = number_prompts(model.tokenizer, pairs, template, bos=bos, single=single)
     ends = number_prompts(model.tokenizer, pairs, template, bos=bos, single=single, place="end").positions
-    name, combine = operation(template)
     answer = combine(found.values, found.others)
-    glued = [_tokens(model, found.texts, answer, glue) for glue in ("", " ")]
-    best: Sums | None = None
-    for token in glued:
-        kept = np.flatnonzero(token >= 0)
-        if not len(kept):
-            continue
-        logits = last_logits(model, found.ids[kept], ends[kept], run=run)
-        logit, log_probability, right = answered(logits, token[kept])
-        one = Sums(
-            found.values[kept], found.others[kept], answer[kept], found.ids[kept], found.positions[kept], ends[kept],
-            token[kept], logit, log_probability, right, len(pairs), name,
-        )  # fmt: skip
-        if best is None or one.right.sum() > best.right.sum():
-            best = one
-    if best is None:
+    tokens = np.stack([one(found.texts, answer) for one in known])
+    kept = np.flatnonzero((tokens >= 0).any(axis=0))
+    if not len(kept):
         raise GeometryError(
             f"No answer to “{template}” is one token of {model.facts.title}; take smaller numbers or another model."
         )
-    return best
-
-
-def _tokens(model: OpenModel, texts: tuple[str, ...], answers: Array, glue: str) -> Array:
-    """The token that follows each text when its answer is written behind ``glue``; -1 where that is not one token."""
-    known: dict[int, int] = {}
-    for text, answer in zip(texts, answers.tolist(), strict=True):
-        if answer not in known:
-            before = model.encode(text, prepend_bos=False)
-            whole = model.encode(f"{text}{glue}{answer}", prepend_bos=False)
-            fits = len(whole) == len(before) + 1 and whole[:-1] == before and whole[-1] != model.tokenizer.unk_token_id
-            known[answer] = whole[-1] if fits else -1
-    return np.array([known[answer] for answer in answers.tolist()], dtype=np.int64)
-
-
-def last_logits(
-    model: OpenModel,
-    ids: Array,
-    ends: Array,
-    *,
-    hook: str = "",
-    change: Callable[[Array], Callable[[Tensor], Tensor]] | None = None,
-    where: Callable[[Array], Tensor] | None = None,
-    run: Run | None = None,
-) -> Tensor:
-    """Logits (rows, vocabulary) float32 at ``ends``, with the activations of ``hook`` changed where ``change`` is given.
-
-    ``change`` gives for the rows of a batch what is done to their activations at ``where``.
-    """
-    from engine.models.editing import Edit
-
-    parts = []
-    for first in range(0, len(ids), BATCH):
+    logit, log_probability = np.zeros((2, 2, len(kept)))
+    right = np.zeros((2, len(kept)), bool)
+    for rows, _, logits in passes(model, found.ids[kept], ends[kept], run=run):
+        for number, token in enumerate(tokens[:, kept[rows]]):
+            measured = answered(logits, np.maximum(token, 0))
+            logit[number, rows], log_probability[number, rows], right[number, rows] = measured
         if run is not None:
-            run.point()
-        rows = np.arange(first, min(first + BATCH, len(ids)))
-        edits = [] if change is None or where is None else [Edit(hook, change(rows), where(rows).to(model.device))]
-        longest = int(ends[rows].max()) + 1  # what follows is padding
-        if edits and edits[0].where is not None:
-            edits = [Edit(hook, edits[0].change, edits[0].where[:, :longest])]
-        logits = edited_logits(model, torch.from_numpy(ids[rows, :longest]), edits)
-        parts.append(logits[torch.arange(len(rows)), torch.from_numpy(ends[rows]).to(logits.device)].cpu())
-    return torch.cat(parts)
+            run.progress(int(rows[-1]) + 1, len(kept), "sums")
+    right &= tokens[:, kept] >= 0
+    best = int(right.sum(axis=1).argmax())
+    there = np.flatnonzero(tokens[best, kept] >= 0)
+    if not len(there):
+        best, there = 1 - best, np.flatnonzero(tokens[1 - best, kept] >= 0)
+    rows = kept[there]
+    return Sums(
+        found.values[rows], found.others[rows], answer[rows], found.ids[rows], found.positions[rows], ends[rows],
+        tokens[best, rows], logit[best, there], log_probability[best, there], right[best, there], len(pairs), name,
+    )  # fmt: skip
+
+
+class _Answers:
+    """The token that follows a text when its answer is written behind ``glue``; -1 where that is not one token."""
+
+    def __init__(self, model: OpenModel, glue: str) -> None:
+        self._model, self._glue = model, glue
+        self._known: dict[int, int] = {}
+
+    def __call__(self, texts: Sequence[str], answers: Array) -> Array:
+        for text, answer in zip(texts, answers.tolist(), strict=True):
+            if answer not in self._known:
+                self._known[answer] = self._token(text, answer)
+        return np.array([self._known[answer] for answer in answers.tolist()], dtype=np.int64)
+
+    def _token(self, text: str, answer: int) -> int:
+        before = self._model.encode(text, prepend_bos=False)
+        whole = self._model.encode(f"{text}{self._glue}{answer}", prepend_bos=False)
+        fits = len(whole) == len(before) + 1 and whole[:-1] == before
+        return whole[-1] if fits and whole[-1] != self._model.tokenizer.unk_token_id else -1
+
+
+def _second(
+    known: Sequence[_Answers],
+    template: str,
+    values: Array,
+    combine: Callable[[Array, Array], Array],
+    random: np.random.Generator,
+    others: int,
+) -> Array:
+    """Second numbers b, in order: of those that make answers of one token with any a, where there are such."""
+    usable = []
+    for b in values.tolist():
+        texts = [template.format(a=a, b=b) for a in values.tolist()]
+        answers = combine(values, np.full(len(values), b))
+        usable.append(any((one(texts, answers) >= 0).any() for one in known))
+    fit = values[usable] if any(usable) else values
+    return np.sort(random.choice(fit, min(others, len(fit)), replace=False))
 
 
 def answered(logits: Tensor, token: Array) -> tuple[Array, Array, Array]:

@@ -179,3 +179,18 @@ def test_what_cannot_be_fitted_is_said_in_a_sentence(values, x, match):
         fit(values, x, periods=(2,))
     with pytest.raises(GeometryError, match="None of the numbers"):
         fit(VALUES, planted(), train=np.array([1_000]))
+
+
+def test_components_are_found_where_lapack_gives_up(monkeypatch):
+    random = np.random.default_rng(0)
+    x = np.repeat(random.standard_normal((12, 40)) @ np.diag(np.geomspace(1, 30, 40)), 5, axis=0)
+    expected = pca(x, 11)
+
+    def fails(*_, **__):
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setattr(np.linalg, "svd", fails)
+    found = pca(x, 100)
+    assert len(found.variances) == 11
+    np.testing.assert_allclose(found.variances, expected.variances, rtol=1e-8)
+    np.testing.assert_allclose(np.abs((found.components * expected.components).sum(axis=1)), 1, atol=1e-8)

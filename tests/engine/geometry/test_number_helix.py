@@ -115,7 +115,7 @@ def test_the_planted_code_of_the_logarithm_is_found_and_said(known):
     assert np.linalg.norm(recording.kept("log_direction")) == pytest.approx(1)
 
 
-def toy(work: Path, *, helix: bool) -> None:
+def toy(work: Path, *, helix: bool, **attributes: int) -> None:
     """The toy ``toy:numbers-1`` of 100 numbers, whose embedding is a helix or noise, with one block over it."""
     words = [*map(str, range(100)), "+", "=", *SPECIAL]
     config = {
@@ -131,7 +131,7 @@ def toy(work: Path, *, helix: bool) -> None:
     folder = work / "runs" / "numbers-1"
     run = Run("numbers-1", RecordingWriter(folder, RunRecord("numbers-1", "adding", {})), Control())
     tokens = np.stack([values, np.full(100, 100), values[::-1], np.full(100, 101)], axis=1)
-    keep_toy(run, bridge, ToyData(tokens), title="Adding")
+    keep_toy(run, bridge, ToyData(tokens), title="Adding", **attributes)
 
 
 def test_a_toy_whose_embedding_is_a_helix_shows_it_layer_by_layer(tmp_path):
@@ -146,9 +146,9 @@ def test_a_toy_whose_embedding_is_a_helix_shows_it_layer_by_layer(tmp_path):
     assert "100 numbers from 0 to 99, each one token; 200 of the 300 looked at" in record.facts["numbers"]
     lines = recording.figure("layers")
     assert lines.y.shape[1] == 2
-    assert dict(zip(lines.series, lines.y[:, 0], strict=True))["polynomial of as many columns, held-out"] < 0.6
+    assert dict(zip(lines.series, lines.y[:, 0], strict=True))["polynomial, held-out"] < 0.6
     summary = dict(zip(*recording.figure("summary").columns, strict=True))
-    assert summary["Prompts"] == "300"
+    assert summary["Prompts"] == "100"  # what follows a does not change its activations
     assert summary["Columns left out (0 at every number)"] == "sin 2"
 
 
@@ -164,11 +164,16 @@ def test_sums_are_patched_and_ablated_on_the_numbers_that_the_fits_have_not_seen
     held = len(recording.kept("held_out"))
     assert f"one of the {held} held out" in recording.figure("patching").note
     methods = recording.kept_attributes("effects")["methods"]
-    effects = recording.kept("effects")
-    assert effects.shape[:2] == (1, len(methods))
-    of = dict(zip(methods, effects[0], strict=True))
-    away = {name: float(np.square(of[name] - of["full activation"]).mean()) for name in methods}
-    assert away["helix"] < 0.6 * min(away["helix, shuffled"], away["mean activation"])
+    assert recording.kept("effects").shape[:2] == (1, len(methods))  # what they hold is tested on a model that adds
+
+
+def test_a_toy_of_sums_is_asked_for_the_numbers_that_it_was_trained_to_add(tmp_path):
+    toy(tmp_path, helix=True, numbers=40)
+    record, _ = start(tmp_path, {"model": "toy:numbers-1"})
+    assert record.state == "finished", record.error + record.traceback
+    assert record.facts["numbers"].startswith("40 numbers from 0 to 39")
+    record, _ = start(tmp_path, {"model": "toy:numbers-1", "largest": 59})
+    assert record.facts["numbers"].startswith("60 numbers from 0 to 59")
 
 
 def test_a_model_that_answers_no_sums_is_said_to_and_the_rest_is_shown(tmp_path, tiny_hf):
@@ -186,9 +191,9 @@ def test_a_model_that_answers_no_sums_is_said_to_and_the_rest_is_shown(tmp_path,
     assert "patching" not in recording.figure_names()
 
 
-def test_at_most_eight_hook_points_are_patched_from_the_first_to_the_last():
+def test_at_most_six_hook_points_are_patched_from_the_first_to_the_last():
     hooks = {f"blocks.{layer}.hook_resid_post": layer + 1 for layer in range(30)}
-    assert len(some(hooks)) == 8
+    assert len(some(hooks)) == 6
     assert (min(some(hooks).values()), max(some(hooks).values())) == (1, 30)
     assert some(dict(list(hooks.items())[:3])) == dict(list(hooks.items())[:3])
 
@@ -233,11 +238,12 @@ def test_activations_are_read_at_the_last_digit_and_no_other_place(tiny):
     last = [tiny.encode(str(value), prepend_bos=False)[-1] for value in embedding.values]
     np.testing.assert_allclose(embedding.x, table[last], atol=1e-6)
     points = found["blocks.1.hook_resid_post"]
+    assert len(points.x) == 31  # both sums of a number begin alike
     row = 37
     with torch.no_grad():
         _, cache = tiny.bridge.run_with_cache(torch.as_tensor([tiny.encode(chosen.prompts.texts[row])]))
     place = len(tiny.encode(str(chosen.prompts.values[row]))) - 1
-    np.testing.assert_allclose(points.x[row], cache["blocks.1.hook_resid_post"][0, place], atol=1e-4)
+    np.testing.assert_allclose(points.x[row // 2], cache["blocks.1.hook_resid_post"][0, place], atol=1e-4)
 
 
 def test_numbers_of_equal_length_are_taken_for_the_logarithm(tiny):

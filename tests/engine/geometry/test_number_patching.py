@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from engine.figures.kinds import Histogram, Lines, Table
 from engine.geometry import number_causal_figures
@@ -175,8 +174,3 @@ def test_figures_show_ceiling_fits_control_and_floor_with_n(found: PatchResults)
     assert columns["Mean"][0] == pytest.approx(found.effects[0, 0].mean())
     assert columns["Mean, held-out numbers"][1] == pytest.approx(found.effects[0, 1, found.pairs.held].mean())
     assert all("n = 150 pairs" in figure.note for figure in drawn.values())
-
-
-def test_edits_are_made_at_the_number_alone(model: OpenModel, found: PatchResults) -> None:
-    mask = found.sums.where(np.array([0, 5]))
-    assert torch.equal(mask, torch.tensor([[True, False, False, False]] * 2))
