@@ -335,9 +335,9 @@ class HookField(Field):
 
     def values(self) -> list[Any]:
         values = self.parameter.read_all(self.text())
-        names = self._names.stringList()
+        names, empty = self._names.stringList(), [""] if self.parameter.default == "" else []
         for value in values:
-            if names and value is not None and value not in names:
+            if names and value is not None and value not in [*names, *empty]:
                 raise Refused(f": “{value}” is not a hook point of this model; type a part of a name to find one.")
         return values
 

@@ -235,6 +235,17 @@ def test_an_empty_model_is_none_where_that_is_the_default_and_says_what_is_taken
     assert not field.check()
 
 
+def test_an_empty_hook_is_the_default_though_the_model_has_said_what_it_has(filled: Filled) -> None:
+    filled.form._workbench.catalogue = {"number-helix": find("number-helix").describe()}
+    filled.form.show_experiment("number-helix")
+    field = filled.field("hook")
+    field.offer(["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"])
+    assert field.check()
+    assert field.values() == [""]
+    field.show_value("blocks.9.hook_resid_post")
+    assert not field.check()
+
+
 def test_a_switch_that_may_be_neither_offers_so_and_begins_with_it(filled: Filled) -> None:
     filled.form._workbench.catalogue = {"modular-steering": find("modular-steering").describe()}
     filled.form.show_experiment("modular-steering")
