@@ -79,6 +79,7 @@ class PlainForward:
                     memo[id(wrapper)] = copy.deepcopy(wrapper.original_component, memo)
             model = copy.deepcopy(root, memo)
             _fuse_attention(model)
+            _drop_zero_biases(model)
         except (AttributeError, TypeError, ValueError, RuntimeError, NotImplementedError, ImportError):
             return None  # a model with parts that cannot be copied: TransformerLens' own way serves
         if any(isinstance(part, GeneralizedComponent) for part in model.modules()):
@@ -317,6 +318,13 @@ def _fuse_attention(model: nn.Module) -> None:
     if choose is not None:
         with contextlib.suppress(ValueError, ImportError):  # a few architectures (Gemma 2) have no fused attention
             choose("sdpa")
+
+
+def _drop_zero_biases(model: nn.Module) -> None:
+    """TransformerLens gives an unembedding without bias one of zeros, which costs a copy of all logits to add."""
+    for part in model.modules():
+        if isinstance(part, nn.Linear) and part.bias is not None and not bool(part.bias.any()):
+            part.bias = None
 
 
 def _innermost_first(root: nn.Module) -> list[nn.Module]:

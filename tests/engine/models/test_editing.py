@@ -132,3 +132,12 @@ def test_edits_in_the_middle_of_smollm2_are_the_same_both_ways(smollm2: OpenMode
     plain, bridge = both_ways(smollm2, ids, [an_edit(smollm2, hook)])
     assert alike(plain, bridge)
     assert not alike(plain, edited_logits(smollm2, ids, []))
+
+
+def test_a_bias_of_zeros_is_left_out_here_and_stays_in_the_model_itself(tiny: OpenModel) -> None:
+    assert tiny.plain is not None
+    linear = [part for part in tiny.plain._model.modules() if isinstance(part, torch.nn.Linear)]
+    assert linear
+    assert all(part.bias is None or bool(part.bias.any()) for part in linear)
+    own = [part for part in tiny.bridge.original_model.modules() if isinstance(part, torch.nn.Linear)]
+    assert any(part.bias is not None and not bool(part.bias.any()) for part in own)
