@@ -185,7 +185,7 @@ def modular_steering(p: ModularSteering, run: Run) -> None:
             f"The network answers {accuracy:.1%} of all pairs: it has not grokked, so no method can do better.",
             "warning",
         )
-    deltas = list(dict.fromkeys(delta % shape.p for delta in p.deltas if delta % shape.p)) or [1]
+    deltas = _deltas(p, shape.p)
     table = [one for delta in run.track(deltas, unit="shifts") for one in steering.exact_methods(bed, delta, p.seed)]
     before = bed.embedding
     after = steering.rotated(before, bed.keys, deltas[0])
@@ -214,6 +214,18 @@ def modular_steering(p: ModularSteering, run: Run) -> None:
     _keep(p, bed, trainers[0], run)
     run.fact("success_of_f_on_held_out_pairs", {f"{one.beta:g}": one.anywhere.success for one in found})
     run.say(_sentence(found))
+
+
+def _deltas(p: ModularSteering, modulus: int) -> list[int]:
+    """The shifts modulo p, each once and without 0."""
+    from engine.toys.errors import ToyError
+
+    found = list(dict.fromkeys(delta % modulus for delta in p.deltas if delta % modulus))
+    if not found:
+        raise ToyError(
+            f"deltas={p.deltas} leave every answer modulo {modulus} as it is; give a shift that is no multiple of {modulus}."
+        )
+    return found
 
 
 def _sentence(found: Sequence[LearnedOutcome]) -> str:

@@ -257,14 +257,14 @@ def exact_methods(bed: Bed, delta: int, seed: int) -> list[Outcome]:
         ("class-pair means", MID, mid + by_site[MID][target] - by_site[MID][y], ""),
         ("one global vector", MID, mid + whole[MID], f"norm {float(whole[MID].norm()):.0e}"),
         ("least-squares affine map", MID, *_affine(bed, delta, source, shuffled=False)),
-        ("the target's class mean in place of x", MID, by_site[MID][target], ""),
-        ("mean patch: the mean of all pairs", MID, bed.x[MID][bed.fitted].mean(0).expand_as(mid), "floor"),
+        ("target's class mean as x", MID, by_site[MID][target], "in place of x"),
+        ("mean patch, all pairs", MID, bed.x[MID][bed.fitted].mean(0).expand_as(mid), "floor"),
         ("rotation, numbers shuffled", EMBEDDING, at_random[bed.a[rows]], "floor"),
-        ("class-pair means, labels shuffled", POST, post + shuffled[target] - shuffled[y], "floor"),
+        ("class-pair means, shuffled", POST, post + shuffled[target] - shuffled[y], "floor"),
         ("affine map, targets shuffled", MID, *_affine(bed, delta, source, shuffled=True)),
-        ("random vector, as long as the rotation", EMBEDDING, _noisy(bed, EMBEDDING, turned, source), "floor"),
-        ("random vector, as long as the oracle's step", MID, _noisy(bed, MID, bed.x[MID][oracle], source), "floor"),
-        ("random vector, as long as class-pair means", POST, _noisy(bed, POST, post + at_post, source), "floor"),
+        ("random vector, equal norm", EMBEDDING, _noisy(bed, EMBEDDING, turned, source), "floor, of the rotation"),
+        ("random vector, equal norm", MID, _noisy(bed, MID, bed.x[MID][oracle], source), "floor, of the oracle's step"),
+        ("random vector, equal norm", POST, _noisy(bed, POST, post + at_post, source), "floor, of class-pair means"),
     ]
     return [judged(bed, method, site, moved, delta, rows, note) for method, site, moved, note in tried]
 

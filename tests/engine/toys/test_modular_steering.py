@@ -119,7 +119,7 @@ def test_on_the_clock_rotation_and_oracle_are_right_for_every_pair(bed: steering
     vanishing = found["one global vector", "post"]
     assert vanishing.success == 0
     assert vanishing.step.max() < 1e-5
-    for method, site in (("random vector, as long as the rotation", "embedding"), ("class-pair means", "mid")):
+    for method, site in (("random vector, equal norm", "embedding"), ("class-pair means", "mid")):
         assert found[method, site].success < 0.35
 
 
@@ -219,6 +219,11 @@ def test_a_network_of_the_session_is_steered_and_not_made_again(tmp_path: Path) 
     assert list(recording.things()) == []
     assert load_learned(tmp_path, "modular-steering-1").model == "toy:modular-addition-1"
     assert any("has not grokked" in line["text"] for line in recording.log())
+
+
+def test_shifts_that_change_no_answer_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    recording = start("modular-steering", tmp_path, **SMALL | {"deltas": [7, 14], "p": 7}, state="failed")
+    assert "no multiple of 7" in recording.record().error
 
 
 def test_a_model_that_adds_nothing_is_refused_in_a_sentence(tmp_path: Path) -> None:
