@@ -30,8 +30,8 @@ MENUS: dict[str, tuple[str, ...]] = {
         "view.previous", "view.full",
     ),
     "&Help": (
-        "help.start", "help.sessions", "help.models", "help.text", "help.keyboard", "-", "help.experiment", "-",
-        "help.about",
+        "help.start", "help.sessions", "help.models", "help.text", "help.dictionaries", "help.steering", "help.numbers",
+        "help.toys", "help.keyboard", "-", "help.experiment", "-", "help.about",
     ),
 }  # fmt: skip
 

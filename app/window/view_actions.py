@@ -187,6 +187,10 @@ def add_help(window: MainWindow) -> None:
         ("sessions", "Sessions", ""),
         ("models", "Models", ""),
         ("text", "Texts", ""),
+        ("dictionaries", "Dictionaries", ""),
+        ("steering", "Steering", ""),
+        ("numbers", "Numbers", ""),
+        ("toys", "Toy models and their figures", ""),
         ("keyboard", "Keyboard", "Ctrl+?"),
     ):
         add(

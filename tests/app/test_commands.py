@@ -9,7 +9,9 @@ from PySide6.QtWidgets import QMenu, QWidget
 
 from app.commands import CommandError, CommandRegistry
 from app.window import keyboard
+from app.window.actions import MENUS
 from app.window.palette import Choice, choices, score
+from engine import places
 from tests.app.conftest import Shell
 
 
@@ -140,3 +142,10 @@ def test_experiments_that_come_to_be_known_while_one_types_are_found(shell: Shel
     assert not palette.nothing.isVisible()
     shell.qtbot.keyClick(palette.search, Qt.Key.Key_Return)
     assert shell.window.form.experiment == "sample-walk"
+
+
+def test_every_page_of_help_is_in_its_menu(plain_shell: Shell):
+    pages = {f"help.{path.stem}" for path in (places.resources() / "help").glob("*.md")}
+    assert pages <= set(MENUS["&Help"])
+    for page in pages:
+        assert plain_shell.workbench.commands.find(page).help
