@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine.runs.run import Run
 
 PATCHING, BOOTSTRAP, ABLATION = range(20, 23)  # streams of the seed
-MOST = 6  # hook points that are patched
+MOST = 5  # hook points that are patched
 
 
 def causal(p: NumberHelix, model: OpenModel, chosen: Chosen, best: Layer, hooks: Mapping[str, int], run: Run) -> None:
@@ -68,7 +68,7 @@ def causal(p: NumberHelix, model: OpenModel, chosen: Chosen, best: Layer, hooks:
 
 
 def some(hooks: Mapping[str, int]) -> dict[str, int]:
-    """At most 6 of ``hooks``, from the first to the last: each costs a pass over all pairs for each method."""
+    """At most 5 of ``hooks``, from the first to the last: each costs a pass over all pairs for each method."""
     names = list(hooks)
     taken = np.unique(np.linspace(0, len(names) - 1, min(MOST, len(names))).round().astype(int))
     return {names[number]: hooks[names[number]] for number in taken.tolist()}

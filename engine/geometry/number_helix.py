@@ -137,7 +137,7 @@ def number_helix(p: NumberHelix, run: Run) -> None:
     tell are left out. *digits* among the fits is the rival: a digit at each place by itself. A template `{a}+{b}=` reads a
     in sums, all prompts of a number held out together.
 
-    **Cause.** With `pairs` the activation at a in a sum is replaced by what each fit predicts for another number, at up to 6
+    **Cause.** With `pairs` the activation at a in a sum is replaced by what each fit predicts for another number, at up to 5
     hook points: *patching* shows how far the answer follows, *patched-pairs* each pair, and *ablation* what taking out the
     directions of a and log a does, beside random directions that remove as much variance.
 
