@@ -141,7 +141,7 @@ class PlotAxis(pg.AxisItem):  # type: ignore[misc]
         view, most = self.linkedView(), LONGEST[self.orientation]
         if self.orientation == "bottom" or view is None:
             return most
-        return max(most, min(WIDEST, SHARE * (view.width() + self.width())))
+        return float(max(most, min(WIDEST, SHARE * (view.width() + self.width()))))
 
     def _forget_room(self) -> None:
         self.upright = False
