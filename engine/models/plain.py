@@ -324,7 +324,7 @@ def _drop_zero_biases(model: nn.Module) -> None:
     """TransformerLens gives an unembedding without bias one of zeros, which costs a copy of all logits to add."""
     for part in model.modules():
         if isinstance(part, nn.Linear) and part.bias is not None and not bool(part.bias.any()):
-            part.bias = None
+            part.bias = None  # type: ignore[assignment]
 
 
 def _innermost_first(root: nn.Module) -> list[nn.Module]:
