@@ -147,6 +147,13 @@ def add_view(window: MainWindow) -> None:
         possible=lambda: workbench.begun,
         help="The session's own notes",
     )
+    _add_parts(window)
+
+
+def _add_parts(window: MainWindow) -> None:
+    workbench = window.workbench
+    add = workbench.commands.add
+    group = "View"
     for key, dock in enumerate((window.session_dock, window.form_dock, window.jobs_dock, window.log_dock), start=1):
         add(
             f"view.{dock.objectName()}",

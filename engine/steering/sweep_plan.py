@@ -108,7 +108,7 @@ def record(plan: Plan, run: Run) -> None:
     """The split itself, and what was declared."""
     run.fact("fitted_rows", sorted(plan.fitted))
     run.fact("measured_rows", list(plan.samples.rows))
-    run.fact("targeted", plan.targeted)
+    run.fact("asked", "the target against its own label" if plan.targeted else "positive against negative completion")
     run.say(
         f"Measured on {len(plan.samples):,} of {plan.held_out:,} held-out rows of {plan.prompts.name}; the methods were made "
         f"from {len(plan.fitted):,} others."

@@ -129,7 +129,7 @@ METRICS = {
     metrics=METRICS,
 )
 def modular_steering(p: ModularSteering, run: Run) -> None:
-    """Make a network that answers a + b mod p answer a + b + δ, by every method of steering, and see what each one moves.
+    """A network adds a and b modulo p. Every method of steering tries to make it answer δ more; see what each one moves.
 
     It reads [a, b, "="]; what it does for (a + δ, b) is known, so every method has an **oracle**, that pair's own
     activation. Three sites: the embedding of a, *mid* (residual stream at "=" before the MLP) and *post* (after it). Methods

@@ -11,7 +11,7 @@ from tests.journeys.person import Person
 from tests.journeys.steps import open_run, recordings, save_as, state_of_run
 
 pytestmark = [pytest.mark.journey, pytest.mark.real_model, pytest.mark.timeout(900)]
-BEGINNING = "The food at the new place was"
+BEGINNING = "The weather on our trip was"
 
 
 def text_of(person: Person, name: str) -> str:

@@ -2,87 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PySide6.QtCore import QCoreApplication, QEvent, QPoint, Qt
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QFileDialog, QLineEdit, QWidget
+from PySide6.QtWidgets import QFileDialog
 
 from app.panels import prompt_editing
 from app.panels.prompt_cells import from_tsv, to_tsv, typed, untyped
 from app.panels.prompt_table import PromptTable
 from app.workbench import Workbench
-from engine.text.prompt_sets import PromptSet
 from engine.text.prompts import open_prompts
 from tests.app.test_accessibility import clipped, nameless
 
-from .conftest import Bench
-
-Key, Modifier = Qt.Key, Qt.KeyboardModifier
-CTRL = Modifier.ControlModifier
-ROWS = "\n".join(
-    json.dumps({"prompt": f"It is {n}", "positive": " good", "negative": " bad", "template": name})
-    for n, name in enumerate("aabb")
-)
-
-
-class Hand:
-    """A person at a table: keys and mouse, and what was said."""
-
-    def __init__(self, qtbot, table: PromptTable) -> None:
-        self.qtbot, self.table, self.grid = qtbot, table, table.editor.grid
-        self.sets: list[PromptSet] = []
-        self.said: list[str] = []
-        table.changed.connect(self.sets.append)
-        table.workbench.message.connect(lambda level, sentence, details: self.said.append(sentence))
-
-    def press(self, key: Key, modifier: Modifier = Modifier.NoModifier) -> None:
-        self.qtbot.keyClick(self.grid, key, modifier)
-
-    def go(self, row: int, column: int) -> None:
-        """Click a cell, counted as it is shown."""
-        self.qtbot.mouseClick(self.grid.viewport(), Qt.MouseButton.LeftButton, pos=self.place(row, column))
-
-    def drag(self, first: tuple[int, int], last: tuple[int, int]) -> None:
-        self.go(*first)
-        self.qtbot.mouseClick(
-            self.grid.viewport(), Qt.MouseButton.LeftButton, Modifier.ShiftModifier, self.place(*last)
-        )
-
-    def place(self, row: int, column: int) -> QPoint:
-        index = self.grid.model().index(row, column)
-        self.grid.scrollTo(index)
-        return self.grid.visualRect(index).center()
-
-    def line(self) -> QLineEdit:
-        """The line in which a cell is edited."""
-        return next(line for line in self.grid.viewport().findChildren(QLineEdit) if line.isVisible())
-
-    def write(self, row: int, column: int, text: str) -> None:
-        self.go(row, column)
-        self.press(Key.Key_F2)
-        line = self.line()
-        line.selectAll()
-        self.finish(line, text)
-
-    def finish(self, line: QLineEdit, text: str) -> None:
-        self.qtbot.keyClicks(line, text)
-        self.qtbot.keyClick(line, Key.Key_Return)
-        self.ended()
-
-    def ended(self) -> None:
-        """Wait until no cell is edited: Qt takes up the text when the key has been dealt with."""
-        self.qtbot.waitUntil(lambda: not self.grid.viewport().findChildren(QLineEdit))
-
-    @property
-    def cells(self) -> list[list[str]]:
-        return [list(row) for row in self.table.editor.content.rows]
+from .prompt_hand import CTRL, ROWS, Hand, Key, Modifier, named
 
 
 @pytest.fixture
@@ -286,7 +223,7 @@ def test_the_filter_hides_rows_and_what_is_pasted_goes_to_those_that_are_shown(a
     hand.go(0, 0)
     hand.press(Key.Key_V, CTRL)
     assert [row[0] for row in hand.cells] == ["It is 0", "It is 1", "p", "It is 3", "q"]
-    hand.qtbot.mouseClick(_named(hand.table, "Add row"), Qt.MouseButton.LeftButton)
+    hand.qtbot.mouseClick(named(hand.table, "Add row"), Qt.MouseButton.LeftButton)
     assert hand.table.filter.text() == ""
     assert hand.grid.model().rowCount() == 6
 
@@ -410,93 +347,3 @@ def test_everything_can_be_reached_by_keyboard_and_has_a_name(at) -> None:
     hand.qtbot.waitUntil(hand.grid.hasFocus)
     hand.press(Key.Key_Tab)
     assert not hand.grid.hasFocus()
-
-
-def _named(table: PromptTable, name: str) -> QWidget:
-    return next(child for child in table.findChildren(QWidget) if child.accessibleName() == name)
-
-
-# ---- with an engine
-
-
-@pytest.fixture
-def table(qtbot, shared_bench: Bench) -> Iterator[Hand]:
-    made = PromptTable(shared_bench.workbench, "days")
-    qtbot.addWidget(made)
-    made.resize(1000, 500)
-    made.show()
-    yield Hand(qtbot, made)
-    made.closing()
-    made.close()
-
-
-def test_a_file_is_read_by_the_engine_and_its_mistakes_are_said(
-    shared_bench: Bench, table: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "hours.csv"
-    path.write_text("prompt,positive,negative,cyclic label,who\nIt is, one, two,1,Ann\n")
-    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
-    table.qtbot.mouseClick(_named(table.table, "Open file"), Qt.MouseButton.LeftButton)
-    shared_bench.wait(lambda: table.table.reference() == str(path))
-    assert table.sets[-1] == open_prompts(str(path))
-    assert table.sets[-1].cyclic
-    path.write_text("prompt,positive\nIt is, one\n")
-    table.table.choose_file()
-    shared_bench.wait(lambda: bool(table.table.problem_notice.text))
-    assert table.table.problem_notice.text.startswith("hours.csv, line 1, has no column “negative”")
-    assert table.sets[-1].rows[0].positive == " one"
-
-
-def test_a_set_is_kept_in_the_session_and_shown_by_its_card(shared_bench: Bench, table: Hand) -> None:
-    table.write(0, 1, " Friday or so")
-    rows = table.table.prompts().rows
-    table.qtbot.mouseClick(table.table._keep, Qt.MouseButton.LeftButton)
-    shared_bench.wait(lambda: table.table.reference().startswith("prompts:"))
-    id = table.table.reference().removeprefix("prompts:")
-    assert table.table.chooser.currentText() == "Days of the week (edited)"
-    workbench = shared_bench.workbench
-    assert open_prompts(f"prompts:{id}", work=workbench.session.work).rows == rows
-    other = PromptTable(workbench, f"prompts:{id}")
-    table.qtbot.addWidget(other)
-    shared_bench.wait(lambda: other.prompts().rows == rows)
-    other.closing()
-
-    card = shared_bench.open("text", id)
-    facts: dict[str, Any] = {name: value for name, value, *_ in card.facts.rows}
-    assert (facts["Kind"], facts["Rows"], facts["Classes"]) == ("prompt set", "42", "7, in a cycle")
-    assert card._prompts.rows[0][1] == "␣Friday or so"
-    assert not card._arrays_section.isVisible()
-    wanted: list[tuple[object, ...]] = []
-    workbench.panel_wanted.connect(lambda *words: wanted.append(words))
-    table.qtbot.mouseClick(card.to_bench, Qt.MouseButton.LeftButton)
-    assert wanted == [("steering", "", {"prompts": f"prompts:{id}"})]
-
-
-def test_forms_offer_kept_sets_as_prompts_and_never_as_texts(shared_bench: Bench) -> None:
-    from app.window.fields import make_field
-    from app.window.references import known
-    from app.window.schema import Refused, parameters
-
-    workbench = shared_bench.workbench
-    shared_bench.run("prompt-set", prompts="days")
-    kept = [thing.id for thing in workbench.session.things("corpora") if thing.attributes.get("kind") == "prompts"]
-    assert kept
-    assert [name for name in known(workbench, "prompts") if name.startswith("prompts:")] == [
-        f"prompts:{id}" for id in kept
-    ]
-    assert not [name for name in known(workbench, "text") if "prompt" in name]
-    parameter = next(
-        entry for entry in parameters(workbench.catalogue["prompt-set"]["parameters"]) if entry.name == "prompts"
-    )
-    field = make_field(parameter, workbench)
-    shared_bench.qtbot.addWidget(field)
-    field.show_value("days")
-    assert field.values() == ["days"]
-    field.show_value(ROWS)
-    assert field.text() == "4 edited rows"
-    assert field.values() == [ROWS]
-    assert field.check()
-    field.show_value("nothing")
-    with pytest.raises(Refused, match="is no prompt set"):
-        field.values()
-    field.closing()

@@ -162,7 +162,7 @@ def test_labels_are_moved_and_success_is_the_likeliest_answer(tmp_path):
     record = start(folder, {"prompts": text, "method": "circular", "read_at": "prompt", "positions": "last"})
     assert record.state == "finished", record.traceback
     recording = Recording(folder)
-    assert record.facts["targeted"] is True
+    assert record.facts["asked"].startswith("the target")
     table, measured = columns(recording.figure("table")), [rows[row] for row in record.facts["measured_rows"]]
     assert table["Method"].tolist() == ["circular", "random vector", "shuffled"]
     # Places do not go round: behind the last one nothing follows, so its rows have nowhere to go.
