@@ -38,12 +38,14 @@ def direction(found: Direction, alike: Mapping[str, float], where: Where, n: int
         columns.append(np.array([found.targets[name].beyond.get(other, np.nan) for name in names]))
     return Table(
         title="Reading the logarithm",
-        note=f"{where.name}. {where.numbers} Least squares on {found.components} principal components, n = {n} numbers "
-        "from 1 on, a fifth held out at a time (PCA fitted without them). Beyond x: the share of what a straight line "
-        "in x leaves of the target that the activations explain; near 0 or below says that x is enough, NaN that "
-        f"nothing is left. The three are much alike here (correlation of log a with a {alike['a']:.3f}, with √a "
-        f"{alike['√a']:.3f}), so R² alone tells little: log a is there where it is read beyond a, and a is not read "
-        f"beyond log a. Shuffled: mean and highest of {len(shuffled[0])} orders of the numbers.",
+        note=where.note(
+            f"Least squares on {found.components} principal components, n = {n} numbers "
+            "from 1 on, a fifth held out at a time (PCA fitted without them). Beyond x: the share of what a straight line "
+            "in x leaves of the target that the activations explain; near 0 or below says that x is enough, NaN that "
+            f"nothing is left. The three are much alike here (correlation of log a with a {alike['a']:.3f}, with √a "
+            f"{alike['√a']:.3f}), so R² alone tells little: log a is there where it is read beyond a, and a is not read "
+            f"beyond log a. Shuffled: mean and highest of {len(shuffled[0])} orders of the numbers."
+        ),
         axes=(
             Axis("Target"), Axis("R², held-out numbers"), Axis("… shuffled, mean"), Axis("… shuffled, highest"),
             *(Axis(f"Beyond {name}") for name in names),
@@ -58,9 +60,11 @@ def ranking(found: Ranking, where: Where, n: int) -> Lines:
     flat = np.full(count, np.nan)
     return Lines(
         title="Components that follow log a",
-        note=f"{where.name}. {where.numbers} |Correlation| of each principal component with log a, n = {n}. Band: 95 % "
-        f"of {SHUFFLES} orders of the numbers for each component; dashed is what the highest of all components stays "
-        "below in 95 % of them. Share of variance is that of the component, for comparison.",
+        note=where.note(
+            f"|Correlation| of each principal component with log a, n = {n}. Band: 95 % "
+            f"of {SHUFFLES} orders of the numbers for each component; dashed is what the highest of all components stays "
+            "below in 95 % of them. Share of variance is that of the component, for comparison."
+        ),
         x_axis=Axis("Component"),
         y_axis=Axis("|Correlation| with log a"),
         series=("activations", "numbers shuffled", "share of variance"),
@@ -96,12 +100,14 @@ def angles(
     axis = Axis("Angular frequency ω of log a", "radians per e-fold") if logarithm else Axis("Period", "numbers", "log")
     return Lines(
         title="Angles of the logarithm" if logarithm else "Angles of the number itself (positive control)",
-        note=f"{where.name}. {where.numbers} {said} R² that cos ωu and sin ωu add to a straight line in u = "
-        f"{of}{beside}, over the coordinates on principal components; numbers are weighted so that dense stretches of "
-        f"u do not decide alone. Dashed: what the highest gain of the whole grid stays below in 95 % of {found.draws} "
-        f"shuffles of the residuals. Planted: residuals shuffled, with a cosine added that holds {share:.0%} of the "
-        f"variance: a code of that size would show. Below {TURNS:g} turns over the range of u a gain is a bend of the "
-        "line and no code.",
+        note=where.note(
+            f"{said} R² that cos ωu and sin ωu add to a straight line in u = "
+            f"{of}{beside}, over the coordinates on principal components; numbers are weighted so that dense stretches of "
+            f"u do not decide alone. Dashed: what the highest gain of the whole grid stays below in 95 % of {found.draws} "
+            f"shuffles of the residuals. Planted: residuals shuffled, with a cosine added that holds {share:.0%} of the "
+            f"variance: a code of that size would show. Below {TURNS:g} turns over the range of u a gain is a bend of the "
+            "line and no code."
+        ),
         x_axis=axis,
         y_axis=Axis("Gain of R²", "share of variance"),
         series=("activations", "planted", *(f"highest along {name}" for name in flat)),

@@ -25,6 +25,10 @@ class Where:
     name: str
     numbers: str
 
+    def note(self, text: str) -> str:
+        """``text``, what a figure shows, and behind it where that was measured and on which numbers."""
+        return f"{text} Measured at: {self.name}. {self.numbers}"
+
 
 @dataclass(frozen=True)
 class LayerScores:
@@ -97,10 +101,12 @@ def helix(points: Points, scores: Scores, where: Where) -> Scatter:
     titles = tuple(f"Read {_worded(name)}" for name in names)
     return Scatter(
         title="Numbers on the axes of the helix",
-        note=f"{where.name}. {where.numbers} Mean activation of each number, n = {len(values)}, as a helix sees it "
-        "that has not been fitted to that number (a fifth is held out at a time): where the helix holds, the axes are "
-        "a / largest, cosines and sines again, between -1 and 1. Noise gives a cloud. Choose other axes among the "
-        "columns; error is that of the prediction over the mean squared deviation of a number.",
+        note=where.note(
+            f"Mean activation of each number, n = {len(values)}, as a helix sees it "
+            "that has not been fitted to that number (a fifth is held out at a time): where the helix holds, the axes are "
+            "a / largest, cosines and sines again, between -1 and 1. Noise gives a cloud. Choose other axes among the "
+            "columns; error is that of the prediction over the mean squared deviation of a number."
+        ),
         x_axis=Axis(titles[axes[0]]),
         y_axis=Axis(titles[axes[1]]),
         z_axis=Axis(titles[axes[2]]) if len(axes) > 2 else None,
@@ -142,11 +148,13 @@ def spectrum(found: Spectrum, where: Where, *, hamming: bool) -> Lines:
     window = "a Hamming window" if hamming else "no window"
     return Lines(
         title="Spectrum along the number line",
-        note=f"{where.name}. {where.numbers} |Σ h(a) exp(-2πia/T)|² / n, averaged over dimensions, with {window}; a "
-        f"line in a makes the long end rise, so it is taken out as well. Shuffled: mean and 95 % of {SHUFFLES} orders "
-        "of the numbers, trend taken out; dashed is what the highest of all frequencies stays below in 95 % of them. "
-        f"Periods above it, the strongest first, each looked for without those before: {listed}. A period of 10 may "
-        "bring 5, 3.3, 2.5 and 2, its harmonics.",
+        note=where.note(
+            f"|Σ h(a) exp(-2πia/T)|² / n, averaged over dimensions, with {window}; a "
+            f"line in a makes the long end rise, so it is taken out as well. Shuffled: mean and 95 % of {SHUFFLES} orders "
+            "of the numbers, trend taken out; dashed is what the highest of all frequencies stays below in 95 % of them. "
+            f"Periods above it, the strongest first, each looked for without those before: {listed}. A period of 10 may "
+            "bring 5, 3.3, 2.5 and 2, its harmonics."
+        ),
         x_axis=Axis("Period", "numbers", "log"),
         y_axis=Axis("Power", "squared units of the activations", "log"),
         series=("centred", "trend taken out", "numbers shuffled"),
@@ -164,9 +172,11 @@ def peaks(found: Spectrum, where: Where) -> Table:
     said = "" if rows else " No period stands out."
     return Table(
         title="Periods that stand out",
-        note=f"{where.name}. {where.numbers} Periods whose power exceeds what the highest of all frequencies reaches "
-        f"in 5 % of {SHUFFLES} shuffles, strongest first; each is looked for after those before are taken out. Chance: "
-        f"mean power of what is left then. Share: of the variance between numbers without its trend.{said}",
+        note=where.note(
+            f"Periods whose power exceeds what the highest of all frequencies reaches "
+            f"in 5 % of {SHUFFLES} shuffles, strongest first; each is looked for after those before are taken out. Chance: "
+            f"mean power of what is left then. Share: of the variance between numbers without its trend.{said}"
+        ),
         axes=(Axis("Period", "numbers"), Axis("Power", "squared units"), Axis("Power over chance"), Axis("Share")),
         columns=tuple(
             np.array([getattr(peak, name) for peak in rows], dtype=np.float64)
@@ -201,9 +211,11 @@ def residuals(points: Points, scores: Scores, where: Where) -> Lines:
     worst = points.distinct[np.argsort(-rows[0])[:5]]
     return Lines(
         title="Error of the helix by number",
-        note=f"{where.name}. {where.numbers} Squared error of each number's activations, predicted by fits that have "
-        "not seen it, over the mean squared deviation of all: 1 is no better than the mean. Control: a polynomial of "
-        f"as many columns. Largest errors of the helix: {', '.join(str(value) for value in worst)}.",
+        note=where.note(
+            f"Squared error of each number's activations, predicted by fits that have "
+            "not seen it, over the mean squared deviation of all: 1 is no better than the mean. Control: a polynomial of "
+            f"as many columns. Largest errors of the helix: {', '.join(str(value) for value in worst)}."
+        ),
         x_axis=Axis("Number"),
         y_axis=Axis("Squared error", "share of the variance", "log"),
         series=("helix", "polynomial"),
@@ -225,9 +237,11 @@ def components(scores: Scores, where: Where) -> Bars:
     total = scores.variances.sum()
     return Bars(
         title="Helix by principal component",
-        note=f"{where.name}. {where.numbers} R² of each component's coordinate with all numbers fitted, and its share "
-        f"of the variance of the {len(scores.variances)} components that were fitted; noise gives {scores.noise:.3f} "
-        "of R².",
+        note=where.note(
+            f"R² of each component's coordinate with all numbers fitted, and its share "
+            f"of the variance of the {len(scores.variances)} components that were fitted; noise gives {scores.noise:.3f} "
+            "of R²."
+        ),
         x_axis=Axis("Component"),
         y_axis=R2,
         label=np.array([f"{i + 1} ({scores.variances[i] / total:.1%})" for i in range(shown)]),
@@ -262,11 +276,13 @@ def fits(scores: Scores, points: Points, where: Where) -> Table:
               "… low", "… high")  # fmt: skip
     return Table(
         title="Helix and controls",
-        note=f"{where.name}. {where.numbers} R² = 1 - SSE / SST in the full activation space, all prompts. Held-out: "
-        f"each number by a fit that has not seen it, {len(points.distinct)} numbers in 5 folds; low and high hold 95 % "
-        f"of 1,000 resamples of the numbers, for random periods of {DRAWS} draws (all-fitted: their mean; they have "
-        f"one or two columns more). Shuffled: mean and standard deviation of {DRAWS}. PCA of q - 1 dimensions is the "
-        "most that any fit of this size can explain; the mean of each number the most that any function of it can.",
+        note=where.note(
+            f"R² = 1 - SSE / SST in the full activation space, all prompts. Held-out: "
+            f"each number by a fit that has not seen it, {len(points.distinct)} numbers in 5 folds; low and high hold 95 % "
+            f"of 1,000 resamples of the numbers, for random periods of {DRAWS} draws (all-fitted: their mean; they have "
+            f"one or two columns more). Shuffled: mean and standard deviation of {DRAWS}. PCA of q - 1 dimensions is the "
+            "most that any fit of this size can explain; the mean of each number the most that any function of it can."
+        ),
         axes=tuple(Axis(label) for label in labels),
         columns=tuple(np.asarray(column) for column in zip(*rows, strict=True)),
     )
@@ -277,7 +293,7 @@ def summary(rows: Sequence[tuple[str, str]], where: Where) -> Table:
     names, values = zip(*rows, strict=True)
     return Table(
         title="What was fitted",
-        note=f"{where.name}. {where.numbers} The control of each fit is in the table of fits.",
+        note=where.note("The control of each fit is in the table of fits."),
         axes=(Axis("Quantity"), Axis("Value")),
         columns=(np.array(names), np.array(values)),
     )
