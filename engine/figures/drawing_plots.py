@@ -67,7 +67,8 @@ def legend(axes: Axes, count: int) -> None:
             names[-1] = f"{names[-1]} … and {rest} more"
         axes.legend(handles, names, loc="upper left", bbox_to_anchor=(1.0, 1.02), borderaxespad=0)
     elif count:
-        axes.legend(loc="best")
+        # Where no corner is free a curve shows through, and its name is still read.
+        axes.legend(loc="best", frameon=True, framealpha=0.8, edgecolor="none")
 
 
 def lines(figure: Lines, sheet: Sheet, theme: str) -> Axes:
