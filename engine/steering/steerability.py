@@ -230,7 +230,9 @@ def _resampled(values: Floats, random: np.random.Generator, resamples: int) -> F
 
 
 def wilson(share: float, n: int) -> Interval:
-    """Wilson's 95 % score interval of a ``share`` of n samples (Wilson 1927)."""
+    """Wilson's 95 % score interval of a ``share`` of n samples (Wilson 1927); all shares where there is none."""
+    if n == 0:
+        return 0.0, 1.0
     z = 1.959964
     centre, half = share + z * z / (2 * n), z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low, high = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)

@@ -20,6 +20,7 @@ from engine.geometry.probes import r_squared
 from engine.steering.errors import SteeringError
 from engine.steering.learned import ShiftNetwork
 from engine.steering.manifold import Manifold, relative_step, to_oracle
+from engine.steering.steerability import wilson
 from engine.toys import fourier
 from engine.toys.modular import analysis
 from engine.toys.modular.network import Shape, before_mlp, from_middle, over_pairs, sums, unpack
@@ -30,7 +31,6 @@ EMBEDDING, MID, POST = "embedding", "mid", "post"
 HALVES, NOISE, TARGETS = 6, 7, 8  # streams of the seed
 DRAWS = 2  # random targets of each held-out pair
 POWER = 0.02  # of the embedding's power, above which a frequency is rotated
-Z = 1.96  # of a 95 % interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +185,7 @@ def judged(
         logits = bed.logits_of(site, moved, rows)
     oracle, target = bed.shifted(rows, delta), (bed.y[rows] + delta) % bed.shape.p
     right = (logits.argmax(1) == target).double()
-    low, high = interval(float(right.mean()), len(rows))
+    low, high = wilson(float(right.mean()), len(rows))
     x, wanted, put = (part.numpy() for part in (bed.x[site][rows], bed.x[site][oracle], moved))
     manifold = bed.manifolds[site]
     to_it = to_oracle(x, put, wanted)
@@ -205,15 +205,6 @@ def judged(
         side_effect(logits, bed.logits[oracle], target),
         note,
     )
-
-
-def interval(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of ``n``, which has a width at 0 and 1 too; all shares where there is none."""
-    if n == 0:
-        return 0.0, 1.0
-    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
-    return max(float(middle - half), 0.0), min(float(middle + half), 1.0)
 
 
 def side_effect(logits: Tensor, oracle: Tensor, target: Tensor) -> Array:

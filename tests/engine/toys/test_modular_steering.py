@@ -143,14 +143,6 @@ def test_the_halves_share_no_pair_in_either_order() -> None:
     assert 0.4 < len(held) / 529 < 0.6
 
 
-def test_the_interval_is_wilsons() -> None:
-    from scipy.stats import binomtest
-
-    for right, n in ((0, 76), (20, 76), (76, 76)):
-        known = binomtest(right, n).proportion_ci(method="wilson")
-        assert steering.interval(right / n, n) == pytest.approx((known.low, known.high), abs=1e-4)
-
-
 def test_the_side_effect_is_the_divergence_over_the_other_answers() -> None:
     logits = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
     oracle = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
