@@ -19,7 +19,7 @@ prepare-test:
 test: prepare-test  ## install what is missing, run the suite off-screen, then the journeys in real windows
 	$(PY) -m pytest tests/engine -m "not slow" -n 2 --dist loadfile
 	$(PY) -m pytest tests/app -m "not slow" -n 2 --dist loadfile
-	$(PY) -m pytest tests/journeys
+	$(PY) -m pytest tests/journeys -n 2 --dist loadfile
 
 test-slow: prepare-test  ## the tests that take minutes
 	$(PY) -m pytest tests -m slow

@@ -93,7 +93,7 @@ def test_a_person_steers_smollm2_sweeps_saves_and_finds_everything_again(
     open_run(person, "steering-sweep-1")
     person.wait_until(lambda: state_of_run(person) == "finished", "the sweep reopened")
     person.screenshot("04-reopened-sweep")
-    person.click("Steering", kind="tab", exact=False)
+    person.click("Steering · ", kind="tab", exact=False)
     person.wait_until(lambda: steered_text(person), "the bench as it was", 300)
     assert strength(person) < -1.5
     person.screenshot("05-reopened-bench")
