@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QWheelEvent
-from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QSpinBox, QWidget
+from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QWidget
 
+from app.panels.inputs import Choice, Number
 from app.panels.looking import HookChooser
-from app.theme import XS, L, S
+from app.theme import L, S
 
 QUANTITIES = (("Norm", "norm"), ("One unit", "unit"), ("Logit lens", "logit-lens"))
 STREAM = "hook_resid_post"  # the experiment's default, shown until the model has said what it has
@@ -18,34 +18,6 @@ TIPS = {
     "unit": "One number of the activation vector at each layer and token",
     "logit-lens": "The token the model would predict if it stopped there, coloured by its probability",
 }
-
-
-class Number(QSpinBox):
-    """A whole number that the mouse wheel changes only where it has the focus: pages scroll under the mouse."""
-
-    def __init__(self, name: str, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setAccessibleName(name)
-        self.setKeyboardTracking(False)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setMinimumWidth(72)
-        self.lineEdit().setTextMargins(XS, 0, 0, 0)  # the style sheet's padding does not reach it
-
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
-
-
-class Choice(QComboBox):
-    """A choice that the mouse wheel changes only where it has the focus."""
-
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
 
 
 class ActivationControls(QWidget):

@@ -9,9 +9,10 @@ from PySide6.QtGui import QGuiApplication, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QWidget
 
 from app.panels import models
-from app.panels.activation_controls import ActivationControls, Choice
+from app.panels.activation_controls import ActivationControls
 from app.panels.activation_pictures import ActivationPictures
 from app.panels.asking import PAUSE, Asker
+from app.panels.inputs import Choice
 from app.panels.loading import LoadingBar
 from app.panels.looking import Cell, Place, PromptEdit
 from app.panels.panel import Page

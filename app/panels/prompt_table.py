@@ -14,8 +14,8 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QMenu, QVBoxLayout, QWidget
 
-from app.panels.activation_controls import Choice
 from app.panels.asking import Asker
+from app.panels.inputs import Choice
 from app.panels.parts import Notice, button
 from app.panels.prompt_editing import PromptEditor
 from app.panels.prompt_rows import Content, Source

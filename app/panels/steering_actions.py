@@ -9,7 +9,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QMenu, QWidget
 
 from app.panels import models
-from app.panels.activation_controls import Choice
+from app.panels.inputs import Choice
 from app.panels.parts import button
 from app.theme import S
 from engine.runs import snippets

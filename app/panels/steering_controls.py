@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFileDialog, QGridLayout, QLabel, QVBoxLayout, QWidget
 
-from app.panels.activation_controls import Choice, Number
+from app.panels.inputs import Choice, Exact, Number
 from app.panels.parts import button, label
 from app.panels.steering_hook import HookPicker
 from app.panels.steering_words import METHODS, POSITIONS, READ_AT, matters, prompts_title
-from app.panels.strength_slider import Exact
 from app.theme import XS, S, small
 from engine.errors import SuperscopeError
 

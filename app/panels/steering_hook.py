@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QWidget
 
-from app.panels.activation_controls import Number
 from app.panels.hook_points import HookPoint
+from app.panels.inputs import Number
 from app.panels.looking import HookChooser
 from app.panels.steering_words import hook_name, split_hook
 from app.theme import S

@@ -6,11 +6,12 @@ import math
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QWheelEvent
-from PySide6.QtWidgets import QAbstractSlider, QDoubleSpinBox, QHBoxLayout, QLabel, QSizePolicy, QWidget
+from PySide6.QtGui import QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QAbstractSlider, QHBoxLayout, QLabel, QSizePolicy, QWidget
 
+from app.panels.inputs import Exact, WheelWithFocus
 from app.panels.steering_words import signed
-from app.theme import RADIUS, XS, S, edge, small
+from app.theme import RADIUS, S, edge, small
 
 if TYPE_CHECKING:
     from app.workbench import Workbench
@@ -41,7 +42,7 @@ def marks(low: float, high: float, most: int) -> list[float]:
     return [0.0]
 
 
-class StrengthSlider(QAbstractSlider):
+class StrengthSlider(WheelWithFocus, QAbstractSlider):
     """A strength, by mouse and keys: arrows go a step, Page up and down ten, Home to 0.
 
     Signals:
@@ -165,12 +166,6 @@ class StrengthSlider(QAbstractSlider):
         else:
             super().keyPressEvent(event)
 
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
-
     # ---- picture
 
     def sizeHint(self) -> QSize:
@@ -222,23 +217,6 @@ class StrengthSlider(QAbstractSlider):
             place = QRectF(x - 40, middle + HANDLE + 1, 80, tall)
             place.moveLeft(min(max(place.left(), 0.0 - 40 + MARGIN), self.width() - 80 + 40 - MARGIN))
             painter.drawText(place, Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignTop, signed(value))
-
-
-class Exact(QDoubleSpinBox):
-    """A number with a fraction that the mouse wheel changes only where it has the focus."""
-
-    def __init__(self, name: str, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setAccessibleName(name)
-        self.setKeyboardTracking(False)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.lineEdit().setTextMargins(XS, 0, 0, 0)  # the style sheet's padding does not reach it
-
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
 
 
 class Strength(QWidget):

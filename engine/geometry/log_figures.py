@@ -72,7 +72,7 @@ def ranking(found: Ranking, where: Where, n: int) -> Lines:
         y=np.stack([found.correlations, found.band, found.shares]),
         low=np.stack([flat, np.zeros(count), flat]),
         high=np.stack([flat, found.band, flat]),
-        reference={"95 % of the highest when shuffled": found.family},
+        reference={"95 % of highest, shuffled": found.family},
     )
 
 
@@ -113,7 +113,7 @@ def angles(
         series=("activations", "planted", *(f"highest along {name}" for name in flat)),
         x=x[order],
         y=np.stack([found.gain[order], planted.gain[order], *(np.full(len(x), height) for height in flat.values())]),
-        reference={"95 % of the highest when shuffled": found.threshold},
+        reference={"95 % of highest, shuffled": found.threshold},
     )
 
 

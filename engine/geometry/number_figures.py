@@ -156,13 +156,13 @@ def spectrum(found: Spectrum, where: Where, *, hamming: bool) -> Lines:
             "bring 5, 3.3, 2.5 and 2, its harmonics."
         ),
         x_axis=Axis("Period", "numbers", "log"),
-        y_axis=Axis("Power", "squared units of the activations", "log"),
+        y_axis=Axis("Power", "squared units", "log"),
         series=("centred", "trend taken out", "numbers shuffled"),
         x=found.periods[order],
         y=np.stack([found.centred[order], found.detrended[order], np.full(len(order), found.expected)]),
         low=np.stack([flat, flat, low]),
         high=np.stack([flat, flat, high]),
-        reference={"95 % of the highest when shuffled": found.family},
+        reference={"95 % of highest, shuffled": found.family},
     )
 
 

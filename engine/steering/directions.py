@@ -228,13 +228,12 @@ def circular_planes(means: Array, *, least: float = POWER) -> Planes:
 
 def auroc(positive: Array, negative: Array) -> float:
     """Chance that a value of ``positive`` (n,) exceeds one of ``negative`` (m,), equal ones counted half; NaN if none."""
-    from scipy.stats import rankdata
+    from engine.dictionaries.planted import aurocs
 
-    n, m = len(positive), len(negative)
-    if not n or not m:
+    if not len(positive) or not len(negative):
         return float("nan")
-    ranks = rankdata(np.concatenate([positive, negative]))
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+    values = np.concatenate([positive, negative])
+    return float(aurocs(values[:, None], np.arange(len(values))[:, None] < len(positive))[0, 0])
 
 
 def _one_hot(numbers: npt.NDArray[np.int64]) -> Array:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import torch
 
     from engine.runs.run import Run
-    from engine.steering.learned import ShiftTrainer
+    from engine.steering.learned import Readout, ShiftTrainer
+    from engine.steering.learned_task import Task
 
 SAFE_EVERY = 20.0  # seconds between checkpoints
 MATTERS = 0.9  # share of clean answers that have to be right, or success says little
@@ -107,12 +108,10 @@ def learned_steering(p: LearnedSteering, run: Run) -> None:
     from engine.models.opening import open_model
     from engine.steering import learned_figures, learned_task
     from engine.steering.learned import (
-        LearnedShift,
         ShiftNetwork,
         ShiftPlan,
         ShiftTrainer,
         held_out_pairs,
-        keep_learned,
     )
     from engine.text.prompts import open_prompts
 
@@ -143,6 +142,18 @@ def learned_steering(p: LearnedSteering, run: Run) -> None:
     trainer = ShiftTrainer(network, task.x, task.y, task.fitted, untrained, task.rest, plan, _source(p.seed, 2))
     _train(trainer, run)
     run.show("training", learned_figures.training(trainer.history.numpy(), p.batch, classes))
+    _judge(p, task, trainer, reader, untrained, run)
+    run.fact("cpu_seconds", round(time.process_time() - began, 1))
+
+
+def _judge(
+    p: LearnedSteering, task: Task, trainer: ShiftTrainer, reader: Readout, untrained: torch.Tensor, run: Run
+) -> None:
+    """Show what f does beside its controls, and keep it."""
+    from engine.steering import learned_figures, learned_task
+    from engine.steering.learned import LearnedShift, keep_learned
+
+    network, classes = trainer.network, len(task.classes)
     run.stage("Judging f")
     found = learned_task.judge(task, network, untrained, p.seed, run)
     run.show("methods", learned_figures.methods(found, classes))
@@ -156,7 +167,6 @@ def learned_steering(p: LearnedSteering, run: Run) -> None:
     run.keep("held-out prompts", task.held.cpu().numpy(), what="rows with a label, counted from 0")
     run.keep("held-out pairs", untrained.numpy(), axes="y, y′")
     run.fact("success", {one.method: one.success for one in found})
-    run.fact("cpu_seconds", round(time.process_time() - began, 1))
     first = own[0]
     run.say(
         f"f answers {first.success:.1%} of {first.cases:,} held-out cases with the target; it moves x by "

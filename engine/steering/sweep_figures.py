@@ -181,7 +181,7 @@ def reach(found: Sequence[Swept], setting: Setting) -> Lines:
         f"the nearest real one, relative to that of unsteered held-out ones. Shift: mean of m(λ) − m without steering over n = "
         f"{setting.samples}; its intervals stand in the table at matched damage. {CONTROLS}",
         x_axis=Axis("Distance to real activations", "× that of held-out ones"),
-        y_axis=Axis("Mean shift of propensity", "nats"),
+        y_axis=Axis("Mean shift", "nats"),
         series=tuple(one.arm.name for one in found),
         x=np.array([x for x, _ in paths]),
         y=np.array([y for _, y in paths]),
@@ -203,14 +203,14 @@ def damage(
         highs.append(high)
     first = found[0].damage
     clean = float(first.tokens @ first.clean / first.tokens.sum())
-    what = "KL(clean ‖ steered)" if kl else "cross entropy, steered less clean"
+    what = "KL(clean ‖ steered)" if kl else "Added cross entropy (CE), steered less clean"
     return Lines(
         title=f"Damage on neutral text, {setting.where}" if not kl else f"KL on neutral text, {setting.where}",
         note=f"{what}, mean over {int(first.tokens.sum()):,} predictions of {text} in {len(first.tokens)} contexts; the clean "
         f"model has {clean:.3f} nats per token. Band: 95 % bootstrap over contexts. Below 0 steering makes the text "
         f"likelier. {CONTROLS}",
         x_axis=Axis("Strength"),
-        y_axis=Axis("KL" if kl else "Added cross entropy", "nats/token"),
+        y_axis=Axis("KL" if kl else "Added CE", "nats/token"),
         series=tuple(one.arm.name for one in found),
         x=first.strengths,
         y=np.array(rows),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.runs.run import Run
     from engine.steering.learned import ShiftTrainer
     from engine.toys.modular.network import Shape
-    from engine.toys.modular.steering import Bed, LearnedOutcome
+    from engine.toys.modular.steering import Bed, LearnedOutcome, Outcome
     from engine.toys.modular.training import ModularTrainer
 
 HOOK = "blocks.0.hook_resid_mid"
@@ -165,11 +165,8 @@ def modular_steering(p: ModularSteering, run: Run) -> None:
     The network joins the session as `toy:RUN`, and the first f can be taken by the steering bench (`learned=RUN`) at
     blocks.0.hook_resid_mid.
     """
-    import torch
 
-    from engine.steering.learned import held_out_pairs
     from engine.toys.modular import steering, steering_figures
-    from engine.toys.training import generator
 
     shape, theta, spent = _network(p, run)
     began = time.process_time()
@@ -193,8 +190,19 @@ def modular_steering(p: ModularSteering, run: Run) -> None:
         "rotation", steering_figures.rotation(before.double().numpy(), after.double().numpy(), bed.keys, deltas[0])
     )
     run.show("methods", steering_figures.methods(table))
-    untrained = held_out_pairs(shape.p, p.held_out, generator(p.seed, PAIRS))
-    trainers = _train(p, bed, untrained, spent + time.process_time() - began, run)
+    _learn(p, bed, table, deltas, spent + time.process_time() - began, run)
+
+
+def _learn(p: ModularSteering, bed: Bed, table: list[Outcome], deltas: Sequence[int], spent: float, run: Run) -> None:
+    """Train f at each price, judge it beside the ``table`` of the other methods, and keep it."""
+    import torch
+
+    from engine.steering.learned import held_out_pairs
+    from engine.toys.modular import steering, steering_figures
+    from engine.toys.training import generator
+
+    untrained = held_out_pairs(bed.shape.p, p.held_out, generator(p.seed, PAIRS))
+    trainers = _train(p, bed, untrained, spent, run)
     run.stage("Judging f")
     found = [
         steering.learned_outcome(bed, trainer.network, beta, untrained, deltas, p.seed)
@@ -204,7 +212,7 @@ def modular_steering(p: ModularSteering, run: Run) -> None:
     others = [one for one in table if one.site == steering.MID and not one.method.startswith("learned")]
     histories = [trainer.history.numpy() for trainer in trainers]
     run.show("methods", steering_figures.methods(table))
-    run.show("learned", steering_figures.learned(found, shape.p))
+    run.show("learned", steering_figures.learned(found, bed.shape.p))
     run.show("distance", steering_figures.success_and_distance(found, others))
     run.show("training", steering_figures.training(histories, p.prices, 20, trainers[0].plan.batch))
     run.keep(

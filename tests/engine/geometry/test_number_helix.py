@@ -77,7 +77,7 @@ def test_periods_of_the_known_helix_stand_out_in_the_spectrum(known):
     assert sorted(column(found, "Period")) == pytest.approx([2, 5, 10, 100])
     lines = recording.figure("spectrum")
     assert isinstance(lines, Lines)
-    assert lines.reference["95 % of the highest when shuffled"] > lines.y[2].max()
+    assert lines.reference["95 % of highest, shuffled"] > lines.y[2].max()
     assert lines.low is not None
 
 
@@ -109,7 +109,7 @@ def test_the_planted_code_of_the_logarithm_is_found_and_said(known):
     assert record.facts["angular_code"].startswith("An angular code of log a was found: ω = 6")
     assert record.facts["log_direction"].startswith("The logarithm is a direction: ")
     lines = recording.figure("angles")
-    assert lines.y[0].max() > lines.reference["95 % of the highest when shuffled"]
+    assert lines.y[0].max() > lines.reference["95 % of highest, shuffled"]
     assert "period of 10 adds" in record.facts["control"]
     assert "above the threshold" in record.facts["control"]
     assert np.linalg.norm(recording.kept("log_direction")) == pytest.approx(1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -216,8 +214,3 @@ def test_prompts_that_the_model_does_not_answer_are_said_to_be_so(tmp_path: Path
     recording = start("learned-steering", tmp_path, **SMALL | {"steps": 3, "prompts": text})
     assert recording.record().facts["clean_accuracy"] < 0.9
     assert any("says little" in line["text"] for line in recording.log())
-
-
-def test_listing_it_imports_no_torch() -> None:
-    code = "import sys, engine.steering.learned_steering; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
